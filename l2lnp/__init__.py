@@ -1,0 +1,1 @@
+"""Learning to learn second-order back-propagation."""

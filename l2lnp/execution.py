@@ -1,0 +1,71 @@
+"""How work is cut and shared out: micro-batches, lanes, chunks of coordinates, threads.
+
+Results never depend on the number of threads: work is cut into pieces by the
+sizes below, every piece is computed by one thread with BLAS held to one thread,
+and partial sums are added in the order of the pieces.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from l2lnp.workspace import Workspace
+
+T = TypeVar("T")
+
+
+@dataclass
+class Execution:
+    """Block sizes, threads and the arenas that belong to them.
+
+    Parameters
+    ----------
+    threads
+        Worker threads; changes the time, never a result.
+    micro_batch
+        Samples that go through the network together: so few that they stay in cache.
+    lanes
+        Partial sums of g and h that are kept; micro-batch i is added to lane i mod lanes.
+    chunk
+        Coordinates that go through the learned optimizer together.
+
+    Notes
+    -----
+    ``micro_batch``, ``lanes`` and ``chunk`` fix the order of additions and so the last
+    bits of every result; they are stored with a run.
+    """
+
+    threads: int = 1
+    micro_batch: int = 32
+    lanes: int = 4
+    chunk: int = 1024
+    workspace: Workspace = field(default_factory=Workspace, repr=False, compare=False)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="l2lnp")
+
+    @cached_property
+    def _blas(self) -> ThreadpoolController:
+        return ThreadpoolController()
+
+    def map(self, job: Callable[[int], T], n_jobs: int) -> list[T]:
+        """Return ``[job(0), ..., job(n_jobs - 1)]``, computed by ``threads`` threads."""
+        with self._blas.limit(limits=1, user_api="blas"):
+            if self.threads == 1 or n_jobs == 1:
+                return [job(i) for i in range(n_jobs)]
+            return list(self._pool.map(job, range(n_jobs)))
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

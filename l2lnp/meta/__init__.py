@@ -1,0 +1,1 @@
+"""Unrolled optimisation, its meta-gradient, and joint training."""

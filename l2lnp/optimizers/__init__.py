@@ -1,0 +1,1 @@
+"""The learned and hand-designed optimizers."""

@@ -1,0 +1,1 @@
+"""What can be optimised: quadratics and classification."""

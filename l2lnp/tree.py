@@ -1,0 +1,82 @@
+"""Where each parameter tensor of a network lies in the one vector of coordinates theta (P,)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from l2lnp.backend import Array, array_module
+
+Params = dict[str, Array]  # the tensors of one layer by name: {"w": ..., "b": ...}, or {}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One parameter tensor and its place ``theta[start:stop]``."""
+
+    layer: int  # index in the network
+    kind: str  # "conv", "fully_connected" or "lstm"
+    name: str  # "w" or "b"
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """One past the tensor's last coordinate."""
+        return self.start + prod(self.shape)
+
+    @property
+    def coordinates(self) -> slice:
+        """The tensor's slice of theta."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tensors of a network in the order of their coordinates; layers lie one after the other."""
+
+    tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of_layers(cls, layers: Sequence[tuple[str, Mapping[str, tuple[int, ...]]]]) -> Layout:
+        """Lay out ``layers``: for each its kind and the shapes of its tensors by name."""
+        tensors: list[Tensor] = []
+        start = 0
+        for index, (kind, shapes) in enumerate(layers):
+            for name, shape in shapes.items():
+                tensors.append(Tensor(index, kind, name, tuple(shape), start))
+                start = tensors[-1].stop
+        return cls(tuple(tensors))
+
+    @classmethod
+    def of_vector(cls, n_coordinates: int, kind: str = "fully_connected") -> Layout:
+        """Lay out a plain vector of parameters as one tensor: for loss functions that are no network."""
+        return cls((Tensor(0, kind, "w", (n_coordinates,), 0),))
+
+    @property
+    def n_coordinates(self) -> int:
+        """P, the number of parameters."""
+        return self.tensors[-1].stop if self.tensors else 0
+
+    @cached_property
+    def layers(self) -> dict[int, tuple[str, slice]]:
+        """Kind and coordinates of every layer that has parameters, by its index in the network."""
+        found: dict[int, tuple[str, slice]] = {}
+        for t in self.tensors:
+            start = found[t.layer][1].start if t.layer in found else t.start
+            found[t.layer] = (t.kind, slice(start, t.stop))
+        return found
+
+    def split(self, theta: Array) -> dict[int, Params]:
+        """Return the tensors of each layer with parameters as views into ``theta`` (P,)."""
+        params: dict[int, Params] = {}
+        for t in self.tensors:
+            params.setdefault(t.layer, {})[t.name] = theta[t.coordinates].reshape(t.shape)
+        return params
+
+    def join(self, params: Mapping[int, Mapping[str, Array]]) -> Array:
+        """Copy the tensors of all layers into one new vector (P,); the inverse of `split`."""
+        parts = [params[t.layer][t.name].reshape(-1) for t in self.tensors]
+        return array_module(*parts).concatenate(parts)
