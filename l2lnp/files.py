@@ -1,0 +1,64 @@
+"""Write a file beside its place, then rename it there: a reader sees the old file or the whole new one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from l2lnp.errors import InputError
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that no crash can leave half of it there.
+
+    Raises
+    ------
+    InputError
+        If the file system refuses; what stood at ``path`` before is still there.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot("write", path, error) from error
+
+
+def read_file(path: Path) -> bytes:
+    """Return what stands in ``path``; raise `InputError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise cannot("read", path, error) from error
+
+
+def read_text(path: Path) -> str:
+    """Return the UTF-8 text in ``path``; raise `InputError` if it cannot be read."""
+    try:
+        return read_file(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8: byte {error.start} cannot be read") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` survive a loss of power, where the system offers that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def cannot(action: str, path: Path, error: OSError) -> InputError:
+    """Return the error for a file system that refuses to ``action`` (read, write, make) ``path``."""
+    reason = error.strerror or str(error)
+    return InputError(f"cannot {action} {path}: {reason[:1].lower()}{reason[1:]}")

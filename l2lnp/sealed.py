@@ -1,0 +1,68 @@
+"""HDF5 files that know when they are damaged: a checksum stands in front of the HDF5 part.
+
+HDF5 leaves the first bytes of a file to the user (its *user block*). Here they hold one
+line, ``l2lnp sha256 <checksum of the rest>``, so any HDF5 program reads the file, and
+`read_sealed` finds every truncation and every changed byte before HDF5 sees them. A file
+without the line, made by another program, is read without that protection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+
+from l2lnp.errors import InputError
+from l2lnp.files import read_file, replace_file
+
+T = TypeVar("T")
+
+_SEAL_BYTES = 512  # the smallest user block that HDF5 allows
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def write_sealed(path: Path, fill: Callable[[h5py.File], None]) -> None:
+    """Write the HDF5 file that ``fill`` fills to ``path``, in one step."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=_SEAL_BYTES) as file:
+        fill(file)
+    body = buffer.getvalue()[_SEAL_BYTES:]
+    replace_file(path, _seal(body) + body)
+
+
+def read_sealed(path: Path, what: str, take: Callable[[h5py.File], T]) -> T:
+    """Return what ``take`` takes out of the HDF5 file at ``path``, which should be a ``what``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or not what ``take`` expects.
+    """
+    content = read_file(path)
+    if not content.startswith(_SIGNATURE):
+        _check_seal(path, what, content)
+    try:
+        with h5py.File(io.BytesIO(content)) as file:
+            return take(file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        reason = str(error).strip("'\"")
+        raise InputError(f"{path} is damaged, or no {what} ({reason})") from error
+
+
+def _seal(body: bytes) -> bytes:
+    line = f"l2lnp sha256 {hashlib.sha256(body).hexdigest()}\n"
+    return line.encode().ljust(_SEAL_BYTES, b"\0")
+
+
+def _check_seal(path: Path, what: str, content: bytes) -> None:
+    body = content[_SEAL_BYTES:]
+    if not body.startswith(_SIGNATURE):
+        raise InputError(f"{path} is no {what}: it is not an HDF5 file, or its beginning is damaged")
+    if content[:_SEAL_BYTES] != _seal(body):
+        raise InputError(f"{path} is damaged or cut short: its checksum does not match")
