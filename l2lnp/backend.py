@@ -35,7 +35,7 @@ def array_module(*arrays: Array) -> ModuleType:
 
 def to_host(a: Array) -> np.ndarray:
     """Copy ``a`` to host memory: the one place where a device array becomes NumPy."""
-    return a if isinstance(a, np.ndarray | np.generic) else a.get()
+    return a if isinstance(a, np.ndarray) else a.get()
 
 
 def to_backend(xp: ModuleType, a: np.ndarray) -> Array:

@@ -1,0 +1,310 @@
+"""Derivative checks in float64, for the layers here and for your own: every pass against one computed another way.
+
+``gradcheck(layer, input_shape)`` runs them all on random arrays; ``l2lnp gradcheck``
+runs them on every layer of the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from l2lnp.backend import Array, array_module, to_backend, to_host
+from l2lnp.layers.base import Layer, Shape
+from l2lnp.tree import Params
+
+FIRST_RTOL, FIRST_ATOL = 1e-6, 1e-7
+SECOND_RTOL, SECOND_ATOL = 1e-5, 1e-6
+FLOAT32_RTOL = 1e-4
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table: a pass of a layer, its largest error and whether it is within the tolerance.
+
+    The error is |a - b| / (|b| + atol / rtol), so that ``error <= rtol`` says |a - b| <= rtol |b| + atol.
+    """
+
+    name: str
+    layer: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance; not so for NaN."""
+        return self.error <= self.tolerance
+
+
+def slope(f: Callable[[Array], Any], v: Array, d: Array, step: float = 1e-5) -> float:
+    """Central difference of scalar ``f`` at ``v`` along ``d``; error O(step^2)."""
+    return float((f(v + step * d) - f(v - step * d)) / (2 * step))
+
+
+def second_slope(f: Callable[[Array], Any], v: Array, d: Array, step: float = 1e-3) -> float:
+    """Second central difference of scalar ``f`` at ``v`` along ``d``; error O(step^2)."""
+    return float((f(v + step * d) - 2 * f(v) + f(v - step * d)) / step**2)
+
+
+def distinct_values(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Evenly spaced values between -1 and 1 in random order, none of them 0.
+
+    For layers with kinks: no small step moves a value past another or past 0.
+    """
+    n = int(np.prod(shape))
+    spaced = (2 * np.arange(n) + 1 - n) / n + (0.3 / n if n % 2 else 0.0)
+    return rng.permutation(spaced).reshape(shape)
+
+
+def separable(g_y: Array, h_y: Array, y0: Array) -> Callable[[Array], Array]:
+    """Return a loss whose gradient at ``y0`` is ``g_y`` and whose Hessian is exactly diag(``h_y``)."""
+    return lambda y: (g_y * y).sum() + 0.5 * (h_y * (y - y0) ** 2).sum()
+
+
+def relative_error(value: float, reference: float, rtol: float, atol: float) -> float:
+    """|value - reference| / (|reference| + atol / rtol)."""
+    return abs(value - reference) / (abs(reference) + atol / rtol)
+
+
+@dataclass(frozen=True)
+class LayerProblem:
+    """A layer with random parameters, input and derivatives from above: what a check needs.
+
+    ``variables`` names every array a pass may depend on: x, g_y, h_y, and the parameters as "w", "b".
+    """
+
+    layer: Layer
+    variables: dict[str, Array]
+    rng: np.random.Generator
+
+    @classmethod
+    def draw(
+        cls,
+        layer: Layer,
+        input_shape: Shape,
+        batch_size: int = 3,
+        seed: int = 0,
+        xp: ModuleType = np,
+        dtype: Any = np.float64,
+    ) -> LayerProblem:
+        """Draw the arrays of a problem for inputs of ``input_shape`` (without the batch axis)."""
+        rng = np.random.default_rng(seed)
+        y_shape = (*layer.output_shape(input_shape), batch_size)
+        arrays = {
+            "x": distinct_values(rng, (*input_shape, batch_size)),
+            "g_y": rng.normal(size=y_shape),
+            "h_y": rng.normal(size=y_shape),
+        }
+        for name, shape in layer.param_shapes().items():
+            arrays[name] = rng.normal(size=shape)
+        moved = {name: to_backend(xp, a.astype(dtype)) for name, a in arrays.items()}
+        for a in moved.values():
+            if xp is np:
+                a.flags.writeable = False  # a pass that changes its arguments fails
+        return cls(layer, moved, rng)
+
+    def normal(self, like: Array) -> Array:
+        """Draw an array of normal numbers in the form of ``like``."""
+        return to_backend(array_module(like), self.rng.normal(size=like.shape).astype(like.dtype))
+
+    def params(self, v: dict[str, Array]) -> Params:
+        """Return the layer's parameters among the variables ``v``."""
+        return {name: v[name] for name in self.layer.param_shapes()}
+
+    def forward(self, v: dict[str, Array]) -> Array:
+        """y at the variables ``v``."""
+        return self.layer.forward(self.params(v), v["x"])[0]
+
+    def backward(self, v: dict[str, Array]) -> dict[str, Array]:
+        """g_x as "x", and g by parameter."""
+        params = self.params(v)
+        g_x, g = self.layer.backward(params, self.layer.forward(params, v["x"])[1], v["g_y"])
+        return {"x": g_x, **g}
+
+    def curvature(self, v: dict[str, Array]) -> dict[str, Array]:
+        """h_x as "x", and h by parameter."""
+        params = self.params(v)
+        cache = self.layer.forward(params, v["x"])[1]
+        h_x, h = self.layer.curvature(params, cache, v.get("g_y"), v["h_y"])
+        return {"x": h_x, **h}
+
+    def backward_adjoint(self, a: dict[str, Array]) -> dict[str, Array]:
+        """Cotangents of g_y, x and the parameters for the cotangents ``a`` of what `backward` gives."""
+        v, params = self.variables, self.params(self.variables)
+        cache = self.layer.forward(params, v["x"])[1]
+        a_g_y, a_x, a_params = self.layer.backward_adjoint(
+            params, cache, v["g_y"], a.get("x"), {name: a[name] for name in params}
+        )
+        return {"g_y": a_g_y, "x": a_x, **a_params}
+
+    def curvature_adjoint(self, a: dict[str, Array]) -> dict[str, Array]:
+        """Cotangents of h_y, g_y, x and the parameters for the cotangents ``a`` of what `curvature` gives."""
+        v, params = self.variables, self.params(self.variables)
+        cache = self.layer.forward(params, v["x"])[1]
+        a_h_y, a_g_y, a_x, a_params = self.layer.curvature_adjoint(
+            params, cache, v.get("g_y"), v["h_y"], a.get("x"), {name: a[name] for name in params}
+        )
+        return {"h_y": a_h_y, "g_y": a_g_y, "x": a_x, **a_params}
+
+    def without_g_y(self) -> LayerProblem:
+        """Return the same problem in the Gauss-Newton form, where curvature gets ``g_y=None``."""
+        return LayerProblem(
+            self.layer, {k: v for k, v in self.variables.items() if k != "g_y"}, self.rng
+        )
+
+
+def check_backward(problem: LayerProblem) -> float:
+    """Largest error of `backward` as the slope of `forward`, over x and each parameter."""
+    v = problem.variables
+    errors = []
+    for name, g in problem.backward(v).items():
+        d = problem.normal(v[name])
+        numeric = slope(lambda a: (v["g_y"] * problem.forward(v | {name: a})).sum(), v[name], d)  # noqa: B023
+        errors.append(relative_error(float((g * d).sum()), numeric, FIRST_RTOL, FIRST_ATOL))
+    return max(errors, default=0.0)
+
+
+def check_curvature(problem: LayerProblem, names: set[str] | None = None, n_coordinates: int = 4) -> float:
+    """Largest error of `curvature` as the second slope under a separable loss, over drawn coordinates.
+
+    ``names`` restricts the check to some of x and the parameters: an LSTM's curvature in x
+    drops products between gates, so that its definition holds for its parameters only.
+    """
+    v = problem.variables
+    y0 = problem.forward(v)
+    loss = separable(v["g_y"], v["h_y"], y0)
+    errors = []
+    for name, h in problem.curvature(v).items():
+        if names is not None and name not in names:
+            continue
+        for i in problem.rng.choice(h.size, min(n_coordinates, h.size), replace=False):
+            unit = array_module(h).zeros_like(v[name])
+            unit.reshape(-1)[i] = 1
+            numeric = second_slope(lambda a: loss(problem.forward(v | {name: a})), v[name], unit)  # noqa: B023
+            errors.append(relative_error(float(h.reshape(-1)[i]), numeric, SECOND_RTOL, SECOND_ATOL))
+    return max(errors, default=0.0)
+
+
+def check_adjoint(
+    problem: LayerProblem,
+    run: Callable[[dict[str, Array]], dict[str, Array]],
+    adjoint: Callable[[dict[str, Array]], dict[str, Array]],
+) -> float:
+    """Largest error of ``adjoint`` as the slope of the pass ``run`` under a random projection."""
+    v = problem.variables
+    a = {name: problem.normal(result) for name, result in run(v).items()}
+
+    def projection(changed: dict[str, Array]) -> Array:
+        return sum((a[name] * result).sum() for name, result in run(v | changed).items())
+
+    errors = []
+    cotangents = adjoint(a)
+    for name, value in v.items():
+        d = problem.normal(value)
+        numeric = slope(lambda moved: projection({name: moved}), value, d)  # noqa: B023
+        a_name = cotangents.get(name)
+        analytic = 0.0 if a_name is None else float((a_name * d).sum())
+        errors.append(relative_error(analytic, numeric, FIRST_RTOL, FIRST_ATOL))
+    return max(errors)
+
+
+def check_squared_gradients(problem: LayerProblem) -> float:
+    """Largest error of `squared_gradients` against squares of the gradient of one sample at a time."""
+    v = problem.variables
+    params, layer = problem.params(v), problem.layer
+    total = {name: array_module(p).zeros_like(p) for name, p in params.items()}
+    for n in range(v["x"].shape[-1]):
+        one = slice(n, n + 1)
+        _, cache = layer.forward(params, v["x"][..., one])
+        _, g = layer.backward(params, cache, v["g_y"][..., one])
+        total = {name: total[name] + g[name] ** 2 for name in total}
+    squared = layer.squared_gradients(params, layer.forward(params, v["x"])[1], v["g_y"])
+    return max((largest_error(squared[name], total[name]) for name in total), default=0.0)
+
+
+def largest_error(a: Array, b: Array) -> float:
+    """max |a - b| / max |b|, 0 for empty or equal arrays."""
+    if a.size == 0:
+        return 0.0
+    difference = float(abs(a - b).max())
+    return difference / max(float(abs(b).max()), 1e-30) if difference else 0.0
+
+
+def gradcheck(
+    layer: Layer,
+    input_shape: Shape,
+    name: str | None = None,
+    curvature_in_x: bool = True,
+    seed: int = 0,
+    xp: ModuleType = np,
+    dtype: Any = np.float64,
+) -> list[Check]:
+    """Check every pass of ``layer`` on random arrays and return one `Check` a pass.
+
+    Parameters
+    ----------
+    layer
+        Anything with the passes of `l2lnp.layers.Layer`.
+    input_shape
+        Shape of one input, without the batch axis.
+    curvature_in_x
+        False for a layer whose curvature drops products inside itself (LSTM), so that the
+        definition holds for its parameters only.
+    xp, dtype
+        Library and precision. In float32 differences say nothing: there each pass is
+        compared with the same pass in float64.
+    """
+    label = name or type(layer).__name__
+    if np.dtype(dtype) == np.float32:
+        checks = _float32_errors(layer, input_shape, seed, xp)
+    else:
+        checks = _float64_errors(layer, input_shape, curvature_in_x, seed, xp)
+    return [Check(what, label, error, tolerance) for what, error, tolerance in checks]
+
+
+def _float64_errors(
+    layer: Layer, input_shape: Shape, curvature_in_x: bool, seed: int, xp: ModuleType
+) -> Iterator[tuple[str, float, float]]:
+    p = LayerProblem.draw(layer, input_shape, seed=seed, xp=xp)
+    names = None if curvature_in_x else set(layer.param_shapes())
+    yield "backward", check_backward(p), FIRST_RTOL
+    yield "curvature", check_curvature(p, names), SECOND_RTOL
+    yield "backward_adjoint", check_adjoint(p, p.backward, p.backward_adjoint), FIRST_RTOL
+    yield "curvature_adjoint", check_adjoint(p, p.curvature, p.curvature_adjoint), FIRST_RTOL
+    gauss_newton = p.without_g_y()
+    yield (
+        "curvature_adjoint, Gauss-Newton",
+        check_adjoint(gauss_newton, gauss_newton.curvature, gauss_newton.curvature_adjoint),
+        FIRST_RTOL,
+    )
+    if layer.param_shapes():
+        yield "squared_gradients", check_squared_gradients(p), 1e-10
+
+
+def _float32_errors(
+    layer: Layer, input_shape: Shape, seed: int, xp: ModuleType
+) -> Iterator[tuple[str, float, float]]:
+    single = LayerProblem.draw(layer, input_shape, seed=seed, xp=xp, dtype=np.float32)
+    double = LayerProblem(
+        layer, {k: to_host(v).astype(np.float64) for k, v in single.variables.items()}, single.rng
+    )
+    a32: dict[str, dict[str, Array]] = {}
+    for name in ("backward", "curvature"):
+        ours, reference = getattr(single, name)(single.variables), getattr(double, name)(double.variables)
+        yield name, _worst(ours, reference), FLOAT32_RTOL
+        a32[name] = {k: single.normal(v) for k, v in ours.items()}
+    for name in ("backward", "curvature"):
+        a64 = {k: to_host(v).astype(np.float64) for k, v in a32[name].items()}
+        ours = getattr(single, f"{name}_adjoint")(a32[name])
+        reference = getattr(double, f"{name}_adjoint")(a64)
+        yield f"{name}_adjoint", _worst(ours, reference), FLOAT32_RTOL
+
+
+def _worst(ours: dict[str, Array], reference: dict[str, Array]) -> float:
+    return max(
+        (largest_error(to_host(v), reference[k]) for k, v in ours.items() if v is not None), default=0.0
+    )

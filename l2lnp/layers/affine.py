@@ -1,0 +1,82 @@
+"""The affine map y = W x + b and its passes: the only matrix products of the library.
+
+x is (K, M), one column per sample (or per sample and position), W is (O, K), b is (O,).
+Fully connected layers are affine over their input, convolutions over patches, LSTM
+gates over [x; hidden].
+"""
+
+from __future__ import annotations
+
+from l2lnp.backend import Array
+from l2lnp.kernels.products import matmul
+from l2lnp.layers.base import FRESH
+from l2lnp.tree import Params
+from l2lnp.workspace import Fresh
+
+
+def forward(params: Params, x: Array, space: Fresh = FRESH) -> Array:
+    """y = W x + b."""
+    w, b = params["w"], params["b"]
+    y = matmul(w, x, out=space.empty("y", (w.shape[0], x.shape[1]), x))
+    y += b[:, None]
+    return y
+
+
+def backward(
+    params: Params, x: Array, g_y: Array, space: Fresh = FRESH, wants_x: bool = True
+) -> tuple[Array, Params]:
+    """g_x = W^T g_y,  g_W = g_y x^T,  g_b = sum_m g_y."""
+    w = params["w"]
+    g_x = matmul(w.T, g_y, out=space.empty("g_x", x.shape, x)) if wants_x else None
+    g_w = matmul(g_y, x.T, out=space.empty("g_w", w.shape, x))
+    return g_x, {"w": g_w, "b": g_y.sum(1)}
+
+
+def curvature(
+    params: Params, x: Array, h_y: Array, space: Fresh = FRESH, wants_x: bool = True
+) -> tuple[Array, Params]:
+    """h_x = (W^2)^T h_y,  h_W = h_y (x^2)^T,  h_b = sum_m h_y. Exact if the loss's Hessian in y is diagonal."""
+    w = params["w"]
+    h_x = matmul((w * w).T, h_y, out=space.empty("h_x", x.shape, x)) if wants_x else None
+    x_squared = space.empty("x_squared", x.shape, x)
+    x_squared[...] = x
+    x_squared *= x_squared
+    h_w = matmul(h_y, x_squared.T, out=space.empty("h_w", w.shape, x))
+    return h_x, {"w": h_w, "b": h_y.sum(1)}
+
+
+def backward_adjoint(
+    params: Params, x: Array, g_y: Array, a_g_x: Array | None, a_g: Params
+) -> tuple[Array, Array, Params]:
+    """a_gy = W a_gx + a_gW x + a_gb,  a_x = a_gW^T g_y,  a_W = g_y a_gx^T."""
+    a_g_y = matmul(a_g["w"], x) + a_g["b"][:, None]
+    a_x = matmul(a_g["w"].T, g_y)
+    if a_g_x is None:
+        return a_g_y, a_x, {}
+    a_g_y += matmul(params["w"], a_g_x)
+    return a_g_y, a_x, {"w": matmul(g_y, a_g_x.T)}
+
+
+def curvature_adjoint(
+    params: Params, x: Array, h_y: Array, a_h_x: Array | None, a_h: Params
+) -> tuple[Array, Array, Params]:
+    """a_hy = W^2 a_hx + a_hW x^2 + a_hb,  a_x = 2 x (a_hW^T h_y),  a_W = 2 W (h_y a_hx^T)."""
+    w = params["w"]
+    a_h_y = matmul(a_h["w"], x * x) + a_h["b"][:, None]
+    a_x = 2 * x * matmul(a_h["w"].T, h_y)
+    if a_h_x is None:
+        return a_h_y, a_x, {}
+    a_h_y += matmul(w * w, a_h_x)
+    return a_h_y, a_x, {"w": 2 * w * matmul(h_y, a_h_x.T)}
+
+
+def squared_gradients(x: Array, g_y: Array) -> Params:
+    """Sum over samples n of (sum_r g_y[:, r, n] x[:, r, n]^T)^2, and of (sum_r g_y[:, r, n])^2.
+
+    x (K, R, N), g_y (O, R, N): R positions or time steps share the weights within a sample.
+    """
+    if x.shape[1] == 1:
+        g_squared, x_squared = g_y[:, 0] ** 2, x[:, 0] ** 2
+        return {"w": matmul(g_squared, x_squared.T), "b": g_squared.sum(1)}
+    per_sample = matmul(g_y.transpose(2, 0, 1), x.transpose(2, 1, 0))  # (N, O, K)
+    return {"w": (per_sample**2).sum(0), "b": (g_y.sum(1) ** 2).sum(1)}

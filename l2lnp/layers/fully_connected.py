@@ -1,0 +1,81 @@
+"""Fully connected layer: affine over the features of a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from l2lnp import initializers
+from l2lnp.backend import Array
+from l2lnp.errors import InputError
+from l2lnp.layers import affine
+from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
+from l2lnp.tree import Params
+from l2lnp.workspace import Fresh
+
+
+@dataclass(frozen=True)
+class FullyConnected(Layer):
+    """y = W x + b; x (K, N), W (O, K), b (O,).
+
+    Notes
+    -----
+    ``curvature`` drops the products between two outputs of the layer.
+    """
+
+    n_in: int
+    n_out: int
+
+    kind: ClassVar[str] = "fully_connected"
+
+    def __post_init__(self) -> None:
+        check_positive("fully connected layer", n_in=self.n_in, n_out=self.n_out)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if input_shape != (self.n_in,):
+            raise InputError(
+                f"fully connected layer: takes ({self.n_in},) features, not {input_shape}"
+                + ("; put a flatten layer before it" if len(input_shape) > 1 else "")
+            )
+        return (self.n_out,)
+
+    def param_shapes(self) -> dict[str, Shape]:
+        return {"w": (self.n_out, self.n_in), "b": (self.n_out,)}
+
+    def init_params(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return {"w": initializers.he_normal(rng, (self.n_out, self.n_in)), "b": np.zeros(self.n_out)}
+
+    def forward(self, params: Params, x: Array, space: Fresh = FRESH) -> tuple[Array, Any]:
+        return affine.forward(params, x, space), x
+
+    def backward(
+        self, params: Params, cache: Any, g_y: Array, space: Fresh = FRESH, wants_x: bool = True
+    ) -> tuple[Array, Params]:
+        return affine.backward(params, cache, g_y, space, wants_x)
+
+    def curvature(
+        self,
+        params: Params,
+        cache: Any,
+        g_y: Array | None,
+        h_y: Array,
+        space: Fresh = FRESH,
+        wants_x: bool = True,
+    ) -> tuple[Array, Params]:
+        return affine.curvature(params, cache, h_y, space, wants_x)
+
+    def backward_adjoint(
+        self, params: Params, cache: Any, g_y: Array, a_g_x: Array | None, a_g: Params
+    ) -> tuple[Array, Array, Params]:
+        return affine.backward_adjoint(params, cache, g_y, a_g_x, a_g)
+
+    def curvature_adjoint(
+        self, params: Params, cache: Any, g_y: Array | None, h_y: Array, a_h_x: Array | None, a_h: Params
+    ) -> tuple[Array, Array | None, Array, Params]:
+        a_h_y, a_x, a_params = affine.curvature_adjoint(params, cache, h_y, a_h_x, a_h)
+        return a_h_y, None, a_x, a_params
+
+    def squared_gradients(self, params: Params, cache: Any, g_y: Array) -> Params:
+        return affine.squared_gradients(cache[:, None, :], g_y[:, None, :])

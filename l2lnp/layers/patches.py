@@ -1,0 +1,132 @@
+"""Windows over images: `patches` (im2col) and its adjoint `unpatch` (col2im). Stride and padding live here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from l2lnp.backend import Array, array_module
+from l2lnp.errors import InputError
+from l2lnp.layers.base import FRESH, Shape
+from l2lnp.workspace import Fresh
+
+Pair = tuple[int, int]
+
+
+def as_pair(value: int | Pair) -> Pair:
+    """Return (rows, columns) of a size given as one number for both or as a pair."""
+    rows, columns = (value, value) if isinstance(value, int) else value
+    return rows, columns
+
+
+@dataclass(frozen=True)
+class Window:
+    """Size, stride and padding of a window that slides over (rows, columns).
+
+    ``padding`` is a number or pair of pixels added on both sides of each axis, ``"valid"`` (none),
+    or ``"same"``: as many as give ceil(pixels / stride) outputs, the odd one at the end.
+    """
+
+    size: Pair
+    stride: Pair
+    padding: Pair | str
+
+    def pads(self, image: Pair) -> tuple[Pair, Pair]:
+        """Return the pixels added (before, after) the rows and the columns of ``image``."""
+        if self.padding == "valid":
+            return (0, 0), (0, 0)
+        if self.padding == "same":
+            totals = [
+                max((-(-pixels // stride) - 1) * stride + size - pixels, 0)
+                for pixels, size, stride in zip(image, self.size, self.stride, strict=True)
+            ]
+            return (totals[0] // 2, (totals[0] + 1) // 2), (totals[1] // 2, (totals[1] + 1) // 2)
+        assert not isinstance(self.padding, str)
+        rows, columns = self.padding
+        return (rows, rows), (columns, columns)
+
+    def output(self, image: Pair) -> Pair:
+        """Return the number of positions (R, C) of the window over an ``image`` of (H, W) pixels."""
+        r, c = (
+            (pixels + sum(pads) - size) // stride + 1
+            for pixels, pads, size, stride in zip(
+                image, self.pads(image), self.size, self.stride, strict=True
+            )
+        )
+        return r, c
+
+    def output_shape(self, layer: str, input_shape: Shape) -> Shape:
+        """Return (K, R, C) for an input of (K, H, W); ``layer`` names the layer in errors."""
+        if len(input_shape) != 3:
+            raise InputError(f"{layer}: takes images (channels, rows, columns), not {input_shape}")
+        r, c = self.output((input_shape[1], input_shape[2]))
+        if r < 1 or c < 1:
+            size = " x ".join(map(str, self.size))
+            rows, columns = input_shape[1:]
+            raise InputError(f"{layer}: its window of {size} does not fit an image of {rows} x {columns}")
+        return input_shape[0], r, c
+
+
+def make_window(layer: str, size: int | Pair, stride: int | Pair, padding: int | Pair | str) -> Window:
+    """Check the sizes of ``layer`` and return its `Window`."""
+    if isinstance(padding, str) and padding not in ("same", "valid"):
+        raise InputError(f"{layer}: padding must be 'same', 'valid' or pixels, not '{padding}'")
+    pads = padding if isinstance(padding, str) else as_pair(padding)
+    window = Window(as_pair(size), as_pair(stride), pads)
+    if min(*window.size, *window.stride) < 1 or (not isinstance(pads, str) and min(pads) < 0):
+        raise InputError(
+            f"{layer}: size and stride must be at least 1 and padding at least 0, "
+            f"not size {size}, stride {stride}, padding {padding}"
+        )
+    return window
+
+
+def pad(x: Array, window: Window, fill: float = 0.0, space: Fresh = FRESH) -> Array:
+    """Return ``x`` (K, H, W, N) with the window's padding around it, filled with ``fill``."""
+    if window.pads(x.shape[1:3]) == ((0, 0), (0, 0)):
+        return x
+    padded, image = blank(x.shape, window, x, space, "padded", fill)
+    image[...] = x
+    return padded
+
+
+def taps(padded: Array, window: Window, positions: Pair) -> Iterator[tuple[int, int, Array]]:
+    """Yield i, j and the view (K, R, C, N) of the pixels that tap (i, j) of the window meets."""
+    (s_r, s_c), (r, c) = window.stride, positions
+    for i in range(window.size[0]):
+        for j in range(window.size[1]):
+            yield i, j, padded[:, i : i + s_r * (r - 1) + 1 : s_r, j : j + s_c * (c - 1) + 1 : s_c]
+
+
+def patches(x: Array, window: Window, space: Fresh = FRESH) -> Array:
+    """Copy every window of ``x`` (K, H, W, N) into a column: (K, I, J, R, C, N)."""
+    r, c = window.output(x.shape[1:3])
+    padded = pad(x, window, space=space)
+    s_k, s_h, s_w, s_n = padded.strides
+    shape = (x.shape[0], *window.size, r, c, x.shape[3])
+    view = array_module(x).lib.stride_tricks.as_strided(
+        padded, shape, (s_k, s_h, s_w, s_h * window.stride[0], s_w * window.stride[1], s_n)
+    )
+    columns = space.empty("columns", shape, x)
+    columns[...] = view
+    return columns
+
+
+def unpatch(columns: Array, image: Pair, window: Window, space: Fresh = FRESH, key: str = "image") -> Array:
+    """Add every column (K, I, J, R, C, N) back to the pixels it came from: (K, H, W, N), the adjoint of `patches`."""
+    k, _, _, r, c, n = columns.shape
+    padded, pixels_of_image = blank((k, *image, n), window, columns, space, key)
+    for i, j, pixels in taps(padded, window, (r, c)):
+        pixels += columns[:, i, j]
+    return pixels_of_image
+
+
+def blank(
+    shape: Shape, window: Window, like: Array, space: Fresh, key: str, fill: float = 0.0
+) -> tuple[Array, Array]:
+    """Return an array full of ``fill`` for an image of ``shape`` (K, H, W, N) with its padding, and the view without it."""
+    k, h, w, n = shape
+    (top, bottom), (left, right) = window.pads((h, w))
+    padded = space.empty(key, (k, top + h + bottom, left + w + right, n), like)
+    padded.fill(fill)
+    return padded, padded[:, top : top + h, left : left + w]
