@@ -1,0 +1,175 @@
+"""The one file layout of all data sets: HDF5, format version 1.
+
+========================  ==============================  ==============================================
+place                     type                            contents
+========================  ==============================  ==============================================
+``train/images``          uint8 (N, H, W, C)              pictures, C is 1 or 3
+``train/labels``          int32 (N,)                      class numbers, 0 .. n_classes - 1
+``test/images``, labels   the same                        may hold no picture
+attribute of a dataset    ``sha256``                      of the dataset's values, little-endian, C order
+attributes of the file    ``format``, ``format_version``  "l2lnp images", 1
+\\                         ``name``, ``provenance``        text
+\\                         ``class_names``                 text, one class a line
+\\                         ``mean``, ``deviation``         float64 (C,): of ``train/images`` scaled to 0..1
+========================  ==============================  ==============================================
+
+Files appear complete or not at all, and are never overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from l2lnp.errors import InputError
+
+FORMAT = "l2lnp images"
+FORMAT_VERSION = 1
+SPLITS = ("train", "test")
+LEAST_DEVIATION = 1e-6  # of a channel scaled to 0..1; below, there is nothing to see in it
+
+_CHUNK_BYTES = 1 << 16  # so that a random picture costs at most this much reading beside its own bytes
+_BLOCK_BYTES = 1 << 22  # of a pass over a whole dataset: all that is in memory at once
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a data set is, apart from its pictures."""
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    provenance: str
+
+
+def write_dataset(
+    path: Path,
+    description: Description,
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    compress: bool = False,
+) -> None:
+    """Write a whole data set from arrays: for each split its images (N, H, W, C) and labels (N,).
+
+    Raises
+    ------
+    InputError
+        If ``path`` exists, or the pictures have a channel without any contrast.
+    """
+    sizes = {split: len(labels) for split, (_, labels) in splits.items()}
+    with new_file(path) as beside, h5py.File(beside, "w") as file:
+        create_datasets(file, description, sizes, compress)
+        for split, (images, labels) in splits.items():
+            file[split]["images"][...] = images
+            file[split]["labels"][...] = labels
+        seal(file, path)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a file to write beside ``path``, which is renamed to it at the end, or removed on an error."""
+    refuse_existing(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        refuse_existing(path)
+        beside.chmod(0o644)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise `InputError` if there is a file at ``path``."""
+    if path.exists():
+        raise InputError(f"{path} exists already: remove it first, or choose another place")
+
+
+def create_datasets(
+    file: h5py.File, description: Description, sizes: Mapping[str, int], compress: bool = False
+) -> None:
+    """Create the groups, datasets and describing attributes for ``sizes`` pictures per split.
+
+    Uncompressed datasets get their room in the file at once, so that writing the
+    pictures later changes nothing but their bytes.
+    """
+    shape = description.image_shape
+    rows = max(1, _CHUNK_BYTES // int(np.prod(shape)))
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if not compress:
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    for split in SPLITS:
+        n = sizes.get(split, 0)
+        group = file.create_group(split)
+        group.create_dataset(
+            "images",
+            (n, *shape),
+            np.uint8,
+            chunks=(min(max(n, 1), rows), *shape),
+            maxshape=(None, *shape),
+            compression="gzip" if compress else None,
+            shuffle=False,
+            dcpl=early,
+        )
+        group.create_dataset("labels", (n,), "<i4", maxshape=(None,), chunks=(min(max(n, 1), 1 << 14),))
+    file.attrs["format"] = FORMAT
+    file.attrs["format_version"] = FORMAT_VERSION
+    file.attrs["name"] = description.name
+    file.attrs["provenance"] = description.provenance
+    file.attrs["class_names"] = "\n".join(description.class_names)
+
+
+def seal(file: h5py.File, path: Path) -> None:
+    """Add what can be known only at the end: mean, deviation and checksums, in one pass over the pictures."""
+    for split in SPLITS:
+        histogram, digest = survey(file[split]["images"])
+        if split == "train":
+            mean, deviation = moments(histogram)
+            if deviation.min() < LEAST_DEVIATION:
+                channel = int(np.argmin(deviation))
+                raise InputError(f"cannot write {path}: channel {channel} of the training images is constant")
+            file.attrs["mean"] = mean
+            file.attrs["deviation"] = deviation
+        file[split]["images"].attrs["sha256"] = digest
+        file[split]["labels"].attrs["sha256"] = labels_digest(file[split]["labels"][...])
+
+
+def survey(images: np.ndarray | h5py.Dataset) -> tuple[np.ndarray, str]:
+    """Return how often each channel takes each value (C, 256), and the SHA-256; block by block."""
+    n_channels = images.shape[-1]
+    rows = max(1, _BLOCK_BYTES // int(np.prod(images.shape[1:])))
+    histogram = np.zeros((n_channels, 256), np.int64)
+    digest = hashlib.sha256()
+    for start in range(0, len(images), rows):
+        block = np.ascontiguousarray(images[start : start + rows])
+        digest.update(block.data)
+        for channel in range(n_channels):
+            histogram[channel] += np.bincount(block[..., channel].reshape(-1), minlength=256)
+    return histogram, digest.hexdigest()
+
+
+def labels_digest(labels: np.ndarray) -> str:
+    """Return the SHA-256 of the labels, as int32."""
+    return hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest()
+
+
+def moments(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation per channel (C,) of values 0..1, from their histogram (C, 256)."""
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    values = np.arange(256) / 255
+    mean = share @ values
+    variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.sqrt(variance)
