@@ -1,4 +1,4 @@
-"""Derivative checks in float64, for the layers here and for your own: every pass against one computed another way.
+"""Derivative checks, for the layers here and for your own: every pass against one computed another way.
 
 ``gradcheck(layer, input_shape)`` runs them all on random arrays; ``l2lnp gradcheck``
 runs them on every layer of the library.
@@ -152,9 +152,7 @@ class LayerProblem:
 
     def without_g_y(self) -> LayerProblem:
         """Return the same problem in the Gauss-Newton form, where curvature gets ``g_y=None``."""
-        return LayerProblem(
-            self.layer, {k: v for k, v in self.variables.items() if k != "g_y"}, self.rng
-        )
+        return LayerProblem(self.layer, {k: v for k, v in self.variables.items() if k != "g_y"}, self.rng)
 
 
 def check_backward(problem: LayerProblem) -> float:
@@ -217,12 +215,13 @@ def check_squared_gradients(problem: LayerProblem) -> float:
     v = problem.variables
     params, layer = problem.params(v), problem.layer
     total = {name: array_module(p).zeros_like(p) for name, p in params.items()}
+    signs = array_module(v["x"]).where(problem.normal(v["x"]).reshape(-1)[: v["x"].shape[-1]] > 0, 1.0, -1.0)
     for n in range(v["x"].shape[-1]):
         one = slice(n, n + 1)
         _, cache = layer.forward(params, v["x"][..., one])
         _, g = layer.backward(params, cache, v["g_y"][..., one])
-        total = {name: total[name] + g[name] ** 2 for name in total}
-    squared = layer.squared_gradients(params, layer.forward(params, v["x"])[1], v["g_y"])
+        total = {name: total[name] + signs[n] * g[name] ** 2 for name in total}
+    squared = layer.squared_gradients(params, layer.forward(params, v["x"])[1], v["g_y"], signs)
     return max((largest_error(squared[name], total[name]) for name in total), default=0.0)
 
 

@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from l2lnp.workspace import Workspace
+from l2lnp.workspace import Fresh, Workspace
 
 T = TypeVar("T")
 
@@ -32,7 +32,8 @@ class Execution:
     micro_batch
         Samples that go through the network together: so few that they stay in cache.
     lanes
-        Partial sums of g and h that are kept; micro-batch i is added to lane i mod lanes.
+        Partial sums of g and h that are kept, each over a run of neighbouring micro-batches; more than
+        ``threads`` of them so that threads may change.
     chunk
         Coordinates that go through the learned optimizer together.
 
@@ -62,6 +63,22 @@ class Execution:
             if self.threads == 1 or n_jobs == 1:
                 return [job(i) for i in range(n_jobs)]
             return list(self._pool.map(job, range(n_jobs)))
+
+    def over_batch(self, job: Callable[[slice, Fresh], T], n_samples: int, join: Callable[[T, T], T]) -> T:
+        """Run ``job`` on every micro-batch and join its results within lanes, then over the lanes.
+
+        A lane is a run of neighbouring micro-batches with an arena of its own. ``job`` gets the
+        micro-batch's slice of the samples and the lane's arena; what it returns must not lie in the arena.
+        """
+        spans = [slice(i, i + self.micro_batch) for i in range(0, n_samples, self.micro_batch)]
+        n_lanes = min(self.lanes, len(spans))
+        bounds = [len(spans) * lane // n_lanes for lane in range(n_lanes + 1)]
+
+        def run_lane(lane: int) -> T:
+            space = self.workspace.scope(lane)
+            return reduce(join, (job(span, space) for span in spans[bounds[lane] : bounds[lane + 1]]))
+
+        return reduce(join, self.map(run_lane, n_lanes))
 
 
 def available_cores() -> int:

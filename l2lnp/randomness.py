@@ -1,6 +1,7 @@
 """Random numbers as a pure function of (seed, purpose, index): nothing to store.
 
-A resumed run therefore draws what one never interrupted does. All draws are made on the host, so that NumPy and CuPy see the same batches and the same initial weights.
+A resumed run therefore draws what one never interrupted does. All draws are made on the
+host, so that NumPy and CuPy see the same batches and the same initial weights.
 """
 
 from __future__ import annotations

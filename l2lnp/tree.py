@@ -80,3 +80,9 @@ class Layout:
         """Copy the tensors of all layers into one new vector (P,); the inverse of `split`."""
         parts = [params[t.layer][t.name].reshape(-1) for t in self.tensors]
         return array_module(*parts).concatenate(parts)
+
+
+def add_params(total: Mapping[str, Array], part: Mapping[str, Array]) -> Params:
+    """Return the sum of two sets of tensors; a missing name stands for zero."""
+    summed = {name: total[name] + part[name] for name in total if name in part}
+    return {**total, **part, **summed}

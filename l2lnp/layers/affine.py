@@ -35,7 +35,10 @@ def backward(
 def curvature(
     params: Params, x: Array, h_y: Array, space: Fresh = FRESH, wants_x: bool = True
 ) -> tuple[Array, Params]:
-    """h_x = (W^2)^T h_y,  h_W = h_y (x^2)^T,  h_b = sum_m h_y. Exact if the loss's Hessian in y is diagonal."""
+    """h_x = (W^2)^T h_y,  h_W = h_y (x^2)^T,  h_b = sum_m h_y.
+
+    Exact if the loss's Hessian in y is diagonal.
+    """
     w = params["w"]
     h_x = matmul((w * w).T, h_y, out=space.empty("h_x", x.shape, x)) if wants_x else None
     x_squared = space.empty("x_squared", x.shape, x)
@@ -70,13 +73,14 @@ def curvature_adjoint(
     return a_h_y, a_x, {"w": 2 * w * matmul(h_y, a_h_x.T)}
 
 
-def squared_gradients(x: Array, g_y: Array) -> Params:
-    """Sum over samples n of (sum_r g_y[:, r, n] x[:, r, n]^T)^2, and of (sum_r g_y[:, r, n])^2.
+def squared_gradients(x: Array, g_y: Array, signs: Array) -> Params:
+    """sum_n signs[n] (sum_r g_y[:, r, n] x[:, r, n]^T)^2 for W, and the same without x for b.
 
-    x (K, R, N), g_y (O, R, N): R positions or time steps share the weights within a sample.
+    x (K, R, N), g_y (O, R, N), signs (N,): R positions or time steps share the weights within a sample.
     """
     if x.shape[1] == 1:
-        g_squared, x_squared = g_y[:, 0] ** 2, x[:, 0] ** 2
-        return {"w": matmul(g_squared, x_squared.T), "b": g_squared.sum(1)}
+        g_squared = signs * g_y[:, 0] ** 2
+        return {"w": matmul(g_squared, (x[:, 0] ** 2).T), "b": g_squared.sum(1)}
     per_sample = matmul(g_y.transpose(2, 0, 1), x.transpose(2, 1, 0))  # (N, O, K)
-    return {"w": (per_sample**2).sum(0), "b": (g_y.sum(1) ** 2).sum(1)}
+    w = (signs[:, None, None] * per_sample**2).sum(0)
+    return {"w": w, "b": (signs * g_y.sum(1) ** 2).sum(1)}

@@ -130,12 +130,12 @@ class Layer:
         """Return a_h_y, a_g_y, a_x, a_params: the adjoint of `curvature` in (h_y, g_y, x, params)."""
         raise NotImplementedError
 
-    def squared_gradients(self, params: Params, cache: Any, g_y: Array) -> Params:
-        """Return, per parameter, the sum over samples of its squared per-sample derivative.
+    def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
+        """Return, per parameter, its squared per-sample derivatives summed over samples with ``signs`` (N,).
 
         The building block of the curvature modes ``exact`` and ``monte_carlo``:
-        sum_n (sum_positions dy/dparam g_y)^2. The sum over positions (convolution) and
-        over time (LSTM) comes before the square.
+        sum_n signs[n] (sum_positions dy/dparam g_y)^2. The sum over positions
+        (convolution) and over time (LSTM) comes before the square.
         """
         return {}
 

@@ -111,10 +111,10 @@ class Conv2D(Layer):
         )
         return a_h_y.reshape(h_y.shape), None, self._unpatch(cache, a_columns), a_params
 
-    def squared_gradients(self, params: Params, cache: Any, g_y: Array) -> Params:
+    def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
         n = g_y.shape[-1]
         x = cache.columns.reshape(self.fan_in, -1, n)
-        return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n))
+        return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs)
 
     def _rows(self, v_y: Array) -> Array:
         return v_y.reshape(self.n_out, -1)  # (O, R, C, N) -> (O, R C N)

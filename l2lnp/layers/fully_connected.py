@@ -77,5 +77,5 @@ class FullyConnected(Layer):
         a_h_y, a_x, a_params = affine.curvature_adjoint(params, cache, h_y, a_h_x, a_h)
         return a_h_y, None, a_x, a_params
 
-    def squared_gradients(self, params: Params, cache: Any, g_y: Array) -> Params:
-        return affine.squared_gradients(cache[:, None, :], g_y[:, None, :])
+    def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
+        return affine.squared_gradients(cache[:, None, :], g_y[:, None, :], signs)

@@ -66,7 +66,7 @@ class SoftmaxCrossEntropy(Loss):
         """Raise `InputError` unless ``targets`` are class numbers of an output of ``output_shape``."""
         if targets.ndim != 1 or targets.dtype.kind not in "iu":
             raise InputError(f"targets of softmax cross-entropy are whole numbers (N,), not {targets.shape}")
-        if targets.size and not (0 <= int(targets.min()) and int(targets.max()) < output_shape[0]):
+        if targets.size and not (int(targets.min()) >= 0 and int(targets.max()) < output_shape[0]):
             raise InputError(
                 f"targets must be class numbers from 0 to {output_shape[0] - 1}; "
                 f"found {int(targets.min())} to {int(targets.max())}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.layers import affine, lstm_cell
 from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
 from l2lnp.layers.lstm_cell import Backward, Cell, Cotangents, Curvature
-from l2lnp.tree import Params
+from l2lnp.tree import Params, add_params
 from l2lnp.workspace import Fresh
 
 
@@ -130,7 +130,7 @@ class LSTM(Layer):
             hidden, c, a_g, more = lstm_cell.curvature_adjoint(
                 cell, None if gs is None else gs[t], hs[t], a_h_a, c
             )
-            a_params = _add(a_params, a_params_t)
+            a_params = add_params(a_params, a_params_t)
             a_hiddens.append(hidden)
             mores.append(more)
             a_zs.append(a_z)
@@ -143,14 +143,14 @@ class LSTM(Layer):
                 for m, n in zip(mores, mores_g, strict=True)
             ]
             a_zs = [u + v for u, v in zip(a_zs, a_zs_g, strict=True)]
-            a_params = _add(a_params, a_params_g)
+            a_params = add_params(a_params, a_params_g)
         a_x, a_params = self._through_values(params, cache, mores, a_zs, a_params)
         return self._output(a_hiddens), a_g_y, a_x, a_params
 
-    def squared_gradients(self, params: Params, cache: LSTMCache, g_y: Array) -> Params:
+    def squared_gradients(self, params: Params, cache: LSTMCache, g_y: Array, signs: Array) -> Params:
         gs, _, _ = self._backward_through_time(params, cache, g_y)
         xp = array_module(g_y)
-        return affine.squared_gradients(xp.stack(cache.z, axis=1), xp.stack([g.a for g in gs], axis=1))
+        return affine.squared_gradients(xp.stack(cache.z, axis=1), xp.stack([g.a for g in gs], axis=1), signs)
 
     def _backward_through_time(
         self,
@@ -174,7 +174,7 @@ class LSTM(Layer):
             g_z, g_t = affine.backward(params, cache.z[t], step.a)
             if more_zs is not None:
                 g_z = g_z + more_zs[t]
-            g, g_hidden, g_c = _add(g, g_t), g_z[self.n_in :], step.c
+            g, g_hidden, g_c = add_params(g, g_t), g_z[self.n_in :], step.c
             steps.append(step)
             g_zs.append(g_z)
         return steps[::-1], g_zs[::-1], g
@@ -190,7 +190,7 @@ class LSTM(Layer):
             h_hidden = self._add_output(h_hidden, h_y, t, len(cache.cells))
             step = lstm_cell.curvature(cache.cells[t], None if gs is None else gs[t], h_hidden, h_c)
             h_z, h_t = affine.curvature(params, cache.z[t], step.a)
-            h, h_hidden, h_c = _add(h, h_t), h_z[self.n_in :], step.c
+            h, h_hidden, h_c = add_params(h, h_t), h_z[self.n_in :], step.c
             steps.append(step)
             h_zs.append(h_z)
         return steps[::-1], h_zs[::-1], h
@@ -221,7 +221,7 @@ class LSTM(Layer):
             hidden, c, more = lstm_cell.backward_adjoint(
                 cell, gs[t], a_g_a, c, None if a_gs is None else a_gs[t]
             )
-            a_params = _add(a_params, a_params_t)
+            a_params = add_params(a_params, a_params_t)
             a_hiddens.append(hidden)
             mores.append(more)
             a_zs.append(a_z)
@@ -237,7 +237,7 @@ class LSTM(Layer):
     ) -> tuple[Array, Params]:
         """Carry the cotangents of the cells' values back to x and the parameters."""
         _, a_zs, a_more = self._backward_through_time(params, cache, None, mores, a_zs)
-        return self._inputs(a_zs), _add(a_params, a_more)
+        return self._inputs(a_zs), add_params(a_params, a_more)
 
     def _add_output(self, v_hidden: Array, v_y: Array | None, t: int, n_steps: int) -> Array:
         """Add what the layer's output at time ``t`` receives from above."""
@@ -260,12 +260,3 @@ class LSTM(Layer):
         xp = array_module(a_hidden)
         a_x = xp.zeros((self.n_in, a_hidden.shape[1]), a_hidden.dtype) if a_v_x is None else a_v_x[:, t]
         return xp.concatenate([a_x, a_hidden])
-
-
-def _add(total: Params, part: Params) -> Params:
-    """Sum two dictionaries of arrays; a missing name stands for zero."""
-    names: dict[str, Any] = dict.fromkeys([*total, *part])
-    return {
-        name: total[name] + part[name] if name in total and name in part else {**total, **part}[name]
-        for name in names
-    }

@@ -1,4 +1,4 @@
-"""Windows over images: `patches` (im2col) and its adjoint `unpatch` (col2im). Stride and padding live here alone."""
+"""Windows over images: `patches` (im2col) and its adjoint `unpatch` (col2im); all of stride and padding."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def patches(x: Array, window: Window, space: Fresh = FRESH) -> Array:
 
 
 def unpatch(columns: Array, image: Pair, window: Window, space: Fresh = FRESH, key: str = "image") -> Array:
-    """Add every column (K, I, J, R, C, N) back to the pixels it came from: (K, H, W, N), the adjoint of `patches`."""
+    """Add every column (K, I, J, R, C, N) to its pixels (K, H, W, N): the adjoint of `patches`."""
     k, _, _, r, c, n = columns.shape
     padded, pixels_of_image = blank((k, *image, n), window, columns, space, key)
     for i, j, pixels in taps(padded, window, (r, c)):
@@ -124,7 +124,7 @@ def unpatch(columns: Array, image: Pair, window: Window, space: Fresh = FRESH, k
 def blank(
     shape: Shape, window: Window, like: Array, space: Fresh, key: str, fill: float = 0.0
 ) -> tuple[Array, Array]:
-    """Return an array full of ``fill`` for an image of ``shape`` (K, H, W, N) with its padding, and the view without it."""
+    """Return a padded image of ``shape`` (K, H, W, N) full of ``fill``, and the view without its padding."""
     k, h, w, n = shape
     (top, bottom), (left, right) = window.pads((h, w))
     padded = space.empty(key, (k, top + h + bottom, left + w + right, n), like)

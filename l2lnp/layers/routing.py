@@ -1,4 +1,4 @@
-"""Layers that only route: y is a fixed linear map of x with equal weights, chosen by the forward pass at most.
+"""Layers that only route: a linear map of x with equal weights, fixed or chosen by the forward pass.
 
 With y_j = weight * (sum of the x_i routed to j), every pass is one of two maps, `scatter`
 (from y to x) and its adjoint `gather` (from x to y)::
