@@ -8,21 +8,25 @@ also one that is no network (``docs/tutorials/your_own_loss.md``). The optimizer
 a frozen description that holds sizes and settings; what is learned stands in phi, what
 is remembered between steps in the state, both flat dictionaries of arrays (keys are
 paths as in the files, ``"conv/lstm1/w"``).
+
+Cotangents of a state are dictionaries too. A missing key stands for zero, and whole
+numbers in a state, such as the count of steps ``"t"``, have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from l2lnp.backend import Array
+from l2lnp.backend import Array, array_module
+from l2lnp.errors import InputError
 from l2lnp.tree import Layout
 
 Phi: TypeAlias = dict[str, Array]
-State: TypeAlias = dict[str, Array | int]
+State: TypeAlias = dict[str, Any]  # arrays, and the whole number "t"
 
 
 class Inputs(NamedTuple):
@@ -51,6 +55,7 @@ class Optimizer:
 
     name: ClassVar[str] = ""
     uses_curvature: ClassVar[bool] = False
+    learned: ClassVar[bool] = False  # True where phi is made to be learned while theta is
 
     def init_phi(self, rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Phi:
         """Draw initial meta-parameters on the host: the learning rate, or the LSTM's weights."""
@@ -60,10 +65,14 @@ class Optimizer:
         """Return the state before the first step, arrays of theta's library and dtype."""
         raise NotImplementedError
 
-    def update(
-        self, phi: Phi, state: State, loss: float, g: Array, h: Array | None
-    ) -> tuple[Array, State]:
-        """Return the update u (P,) and the next state; changes none of its arguments."""
+    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+        """Return the update u (P,) and the next state; changes none of its arguments.
+
+        Raises
+        ------
+        InputError
+            If the optimizer uses curvature and ``h`` is None.
+        """
         raise NotImplementedError
 
     def update_adjoint(
@@ -71,6 +80,13 @@ class Optimizer:
     ) -> UpdateAdjoint:
         """Return the adjoint of `update` in phi, state, loss, g and h, at the step's arguments."""
         raise NotImplementedError
+
+    def replay(self, phi: Phi, state: State, steps: Sequence[Inputs]) -> list[State]:
+        """Return the state before each of ``steps``; the first of them is ``state``."""
+        states = [state]
+        for inputs in steps[:-1]:
+            states.append(self.update(phi, states[-1], *inputs)[1])
+        return states
 
     def unroll_adjoint(
         self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
@@ -91,4 +107,55 @@ class Optimizer:
         a_phi, a_state
             The latter refers to ``state``.
         """
-        raise NotImplementedError
+        a_phi: Phi = {}
+        states = self.replay(phi, state, steps)
+        for before, inputs, a_u_t in reversed(list(zip(states, steps, a_u, strict=True))):
+            step = self.update_adjoint(phi, before, inputs, a_u_t, a_state)
+            a_phi, a_state = added(a_phi, step.phi), step.state
+        return a_phi, a_state
+
+
+def added(a: Phi, b: Phi) -> Phi:
+    """Return the sum of two dictionaries of arrays; a missing key stands for zero."""
+    return a | {key: a[key] + value if key in a else value for key, value in b.items()}
+
+
+def moving_average(decay: float, old: Array, new: Array) -> Array:
+    """Return decay * old + (1 - decay) * new."""
+    return decay * old + (1.0 - decay) * new
+
+
+def sqrt_adjoint(root: Array, a_root: Array) -> Array:
+    """Return a_v for root = sqrt(v): a_root / (2 root), and 0 where v is 0."""
+    xp = array_module(root)
+    positive = root > 0
+    return xp.where(positive, a_root, 0.0) / xp.where(positive, 2.0 * root, 1.0)
+
+
+@dataclass(frozen=True)
+class HandDesigned(Optimizer):
+    """An optimizer written by people: its learning rate is the one entry of phi.
+
+    So ``meta_gradient`` gives the derivative in the learning rate (the hypergradient)
+    with no further code.
+    """
+
+    learning_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise InputError(f"{self.name}: the learning rate must be positive, not {self.learning_rate}")
+
+    def init_phi(self, rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Phi:
+        """Return ``{"learning_rate": ()}``; draws nothing."""
+        return {"learning_rate": np.asarray(self.learning_rate, dtype)}
+
+    def init_state(self, theta: Array) -> State:
+        """Return the empty state of an optimizer that remembers nothing."""
+        return {}
+
+
+def rate_adjoint(learning_rate: Array, direction: Array, a_u: Array) -> Phi:
+    """Return a_phi for u = -learning_rate * direction."""
+    a_rate = array_module(direction).vdot(direction, a_u)
+    return {"learning_rate": -a_rate.reshape(learning_rate.shape)}

@@ -1,0 +1,195 @@
+"""The coordinatewise two-layer LSTM: one step over a chunk of coordinates, and its reverse.
+
+Every coordinate runs the same small LSTM, so a chunk of n coordinates is one batch of
+columns. What a product reads stands in consecutive rows, biases ride on a row of ones::
+
+    gates1 = w1 [features; hidden1; 1]      w1 (4 S1, F + S1 + 1)
+    gates2 = w2 [hidden1'; 1; hidden2]      w2 (4 S2, S1 + 1 + S2)
+    output = w3 [1; hidden2']               w3 (1, 1 + S2)
+
+sigmoid(a) = (1 + tanh(a / 2)) / 2: the inner halves are folded into the weights, so one
+tanh serves all four gates, and the outer half of the output gate is left away, so the
+hidden states in these blocks are doubled; weights that read them are halved. `fold` makes such
+derived weights from the canonical ones, and `unfold` takes their cotangents back.
+
+The functions run on NumPy and CuPy arrays, float32 and float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from l2lnp.backend import Array, array_module
+from l2lnp.workspace import Fresh
+
+BLOCK = 256  # columns that BLAS multiplies by a gate matrix without packing them first
+
+
+class Weights(NamedTuple):
+    """Derived weights, or their cotangents."""
+
+    w1: Array  # (4 S1, F + S1 + 1)
+    w2: Array  # (4 S2, S1 + 1 + S2)
+    w3: Array  # (1, 1 + S2)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of features, units of the first and of the second layer."""
+
+    n_features: int
+    n_units: tuple[int, int]
+
+    @property
+    def n_hidden(self) -> int:
+        """Units of both layers: the rows of hidden states, and of cells."""
+        return sum(self.n_units)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the canonical weights by path."""
+        s1, s2 = self.n_units
+        return {
+            "lstm1/w": (4 * s1, self.n_features + s1),
+            "lstm1/b": (4 * s1,),
+            "lstm2/w": (4 * s2, s1 + s2),
+            "lstm2/b": (4 * s2,),
+            "head/w": (1, s2),
+            "head/b": (1,),
+        }
+
+
+def fold(canonical: Mapping[str, Array]) -> Weights:
+    """Return derived weights from canonical ones (`Sizes.shapes`); gates in the order i, f, o, n."""
+    w1, b1, w2, b2, w3, b3 = (canonical[name] for name in Sizes(0, (0, 0)).shapes())
+    xp = array_module(w1)
+    s1, s2 = w1.shape[0] // 4, w3.shape[1]
+    f = w1.shape[1] - s1
+    halves1, halves2 = _gate_halves(w1, s1), _gate_halves(w2, s2)
+    return Weights(
+        halves1 * xp.concatenate([w1[:, :f], 0.5 * w1[:, f:], b1[:, None]], axis=1),
+        halves2 * xp.concatenate([0.5 * w2[:, :s1], b2[:, None], 0.5 * w2[:, s1:]], axis=1),
+        xp.concatenate([b3[:, None], 0.5 * w3], axis=1),
+    )
+
+
+def unfold(a: Weights) -> dict[str, Array]:
+    """Return the cotangents of the canonical weights from those of the derived: the adjoint of `fold`."""
+    s2 = a.w3.shape[1] - 1
+    s1 = a.w2.shape[1] - 1 - s2
+    f = a.w1.shape[1] - 1 - s1
+    xp = array_module(a.w1)
+    w1, w2 = _gate_halves(a.w1, s1) * a.w1, _gate_halves(a.w2, s2) * a.w2
+    return {
+        "lstm1/w": xp.concatenate([w1[:, :f], 0.5 * w1[:, f:-1]], axis=1),
+        "lstm1/b": w1[:, -1],
+        "lstm2/w": 0.5 * xp.concatenate([w2[:, :s1], w2[:, s1 + 1 :]], axis=1),
+        "lstm2/b": w2[:, s1],
+        "head/w": 0.5 * a.w3[:, 1:],
+        "head/b": a.w3[:, 0],
+    }
+
+
+def _gate_halves(like: Array, n_units: int) -> Array:
+    """Return 1/2 for the rows of the gates i, f, o and 1 for those of n, as a column."""
+    halves = array_module(like).full((4 * n_units, 1), 0.5, like.dtype)
+    halves[3 * n_units :] = 1.0
+    return halves
+
+
+@dataclass
+class Tape:
+    """The arrays of T steps over a chunk of n coordinates; lists run over the steps."""
+
+    x1: Array  # (T, F + S1 + 1, n): features, hidden1 before the step, 1
+    x2: Array  # (T + 1, S1 + 1 + S2, n): hidden1 after the step, 1, hidden2 before it
+    gates1: Array  # (T, 4 S1, n): 2 i, 2 f, 2 o, n
+    gates2: Array  # (T, 4 S2, n)
+    tanh1: Array  # (T, S1, n): tanh of the cells after the step
+    tanh2: Array  # (T, S2, n)
+    cells1: list[Array]  # T + 1 times (S1, n): cells before each step, and after the last
+    cells2: list[Array]
+
+    def features(self, t: int) -> Array:
+        """Return the rows (F, n) that the caller fills before step ``t``."""
+        return self.x1[t, : self.x1.shape[1] - 1 - self.tanh1.shape[1]]
+
+
+def begin(sizes: Sizes, n_steps: int, state: Array, space: Fresh) -> Tape:
+    """Return a tape for steps that start at ``state`` = [hidden1; hidden2; cell1; cell2] (2 S1 + 2 S2, n)."""
+    (s1, s2), f, n = sizes.n_units, sizes.n_features, state.shape[1]
+    hidden1, hidden2, cell1, cell2 = parts(sizes, state)
+    tape = Tape(
+        space.empty("x1", (n_steps, f + s1 + 1, n), state),
+        space.empty("x2", (n_steps + 1, s1 + 1 + s2, n), state),
+        space.empty("gates1", (n_steps, 4 * s1, n), state),
+        space.empty("gates2", (n_steps, 4 * s2, n), state),
+        space.empty("tanh1", (n_steps, s1, n), state),
+        space.empty("tanh2", (n_steps, s2, n), state),
+        [cell1, *space.empty("cells1", (n_steps, s1, n), state)],
+        [cell2, *space.empty("cells2", (n_steps, s2, n), state)],
+    )
+    xp = array_module(state)
+    xp.multiply(hidden1, 2.0, out=tape.x1[0, f : f + s1])
+    xp.multiply(hidden2, 2.0, out=tape.x2[0, s1 + 1 :])
+    tape.x1[:, f + s1] = 1.0
+    tape.x2[:, s1] = 1.0
+    return tape
+
+
+def parts(sizes: Sizes, state: Array) -> tuple[Array, Array, Array, Array]:
+    """Return hidden1, hidden2, cell1, cell2 as views into a state (2 S1 + 2 S2, n)."""
+    s1, n_hidden = sizes.n_units[0], sizes.n_hidden
+    return state[:s1], state[s1:n_hidden], state[n_hidden : n_hidden + s1], state[n_hidden + s1 :]
+
+
+def advance(weights: Weights, tape: Tape, t: int) -> Array:
+    """Run step ``t``, whose features stand in the tape, and return the output (n,)."""
+    s1, f = tape.tanh1.shape[1], tape.features(t).shape[0]
+    hidden1, hidden2 = tape.x2[t, :s1], tape.x2[t + 1, s1 + 1 :]
+    product(weights.w1, tape.x1[t], tape.gates1[t])
+    cell(tape.gates1[t], tape.cells1[t], tape.cells1[t + 1], tape.tanh1[t], hidden1)
+    if t + 1 < len(tape.x1):
+        tape.x1[t + 1, f : f + s1] = hidden1
+    product(weights.w2, tape.x2[t], tape.gates2[t])
+    cell(tape.gates2[t], tape.cells2[t], tape.cells2[t + 1], tape.tanh2[t], hidden2)
+    return (weights.w3 @ tape.x2[t + 1, s1:])[0]
+
+
+def end(sizes: Sizes, tape: Tape, state: Array) -> None:
+    """Fill ``state`` (2 S1 + 2 S2, n) with the state after the tape's last step."""
+    xp, s1 = array_module(state), sizes.n_units[0]
+    hidden1, hidden2, cell1, cell2 = parts(sizes, state)
+    xp.multiply(tape.x2[-2, :s1], 0.5, out=hidden1)
+    xp.multiply(tape.x2[-1, s1 + 1 :], 0.5, out=hidden2)
+    cell1[...] = tape.cells1[-1]
+    cell2[...] = tape.cells2[-1]
+
+
+def product(w: Array, x: Array, out: Array) -> None:
+    """out = w x, in blocks of columns."""
+    n = x.shape[1] // BLOCK * BLOCK
+    xp = array_module(w)
+    if n:
+        xp.matmul(w, _blocks(x[:, :n]), out=_blocks(out[:, :n]))
+    if n < x.shape[1]:
+        xp.matmul(w, x[:, n:], out=out[:, n:])
+
+
+def _blocks(x: Array) -> Array:
+    return x.reshape(len(x), -1, BLOCK).swapaxes(0, 1)
+
+
+def cell(gates: Array, before: Array, after: Array, tanh: Array, hidden: Array) -> None:
+    """c' = f c + i n and hidden' = 2 o tanh(c'), from pre-activations that become [2 i; 2 f; 2 o; n]."""
+    xp, s = array_module(gates), len(tanh)
+    xp.tanh(gates, out=gates)
+    gates[: 3 * s] += 1.0
+    i, f, o, n = gates.reshape(4, s, -1)
+    xp.multiply(f, before, out=after)
+    xp.multiply(i, n, out=tanh)
+    after += tanh
+    after *= 0.5
+    xp.tanh(after, out=tanh)
+    xp.multiply(o, tanh, out=hidden)

@@ -1,0 +1,294 @@
+"""The learned optimizers: a small LSTM that runs on every coordinate and gives its update.
+
+    x        = features(g, h, loss, moving averages)
+    o, state'= LSTM(phi, state, x)
+    u        = scale o    or    scale tanh(o)
+
+All coordinates of one layer (or of all layers of one kind) share one LSTM; every
+coordinate has its own state. Steps and their reverse run over chunks of coordinates,
+several at a time on as many threads; partial sums over chunks are added in the order of
+the chunks, so results do not depend on the threads.
+
+References
+----------
+Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todorovic
+2018: its second input h, and one LSTM per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import get_ident
+from typing import ClassVar
+
+import numpy as np
+
+from l2lnp.backend import Array, array_module
+from l2lnp.errors import InputError, unknown_name
+from l2lnp.execution import Execution
+from l2lnp.kernels.lstm import BLOCK, Sizes, Weights, advance, begin, end, fold, unfold
+from l2lnp.kernels.lstm_adjoint import reverse
+from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.features import FEATURES
+from l2lnp.optimizers.preprocessing import Chunk, Preprocessing, Statistics, cut, groups
+from l2lnp.optimizers.signals import Segments
+from l2lnp.workspace import Workspace
+
+HEADS = ("tanh", "linear")
+PER = ("layer", "kind")
+FORGET_BIAS = 1.0
+HEAD_INIT = 0.01  # deviation of the initial output weights: the first steps are small
+
+
+@dataclass(frozen=True)
+class LSTM(Optimizer):
+    """A coordinatewise LSTM that reads gradients alone.
+
+    Parameters
+    ----------
+    features
+        Names of what it reads, see `l2lnp.optimizers.features.FEATURES`.
+    head
+        ``"tanh"``: u = output_scale tanh(o); ``"linear"``: u = output_scale o.
+    n_units
+        Units of the two hidden layers.
+    decay
+        Decay of the moving averages that features read.
+    per
+        ``"layer"``: one LSTM per layer; ``"kind"``: one per kind of layer.
+    execution
+        Threads and the size of chunks; changes no result but the last bits.
+
+    Notes
+    -----
+    phi has, for each layer or kind, ``{name}/lstm1/w`` (4 S1, F + S1), ``{name}/lstm1/b``
+    (4 S1,), ``{name}/lstm2/w`` (4 S2, S1 + S2), ``{name}/lstm2/b`` (4 S2,), ``{name}/head/w``
+    (1, S2) and ``{name}/head/b`` (1,), gates in the order i, f, o, n. The state has
+    ``moments`` (n_moments, P), ``lstm`` (2 S1 + 2 S2, P), the rows of the latter being
+    hidden1, hidden2, cell1, cell2, and ``t``, the number of steps taken.
+    """
+
+    features: tuple[str, ...] = ("rnnprop",)
+    head: str = "tanh"
+    output_scale: float = 0.1
+    n_units: tuple[int, int] = (20, 20)
+    decay: float = 0.95
+    per: str = "layer"
+    execution: Execution | None = field(default=None, compare=False, repr=False)
+
+    name: ClassVar[str] = "lstm"
+    learned: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for what, chosen, known in (
+            *(("feature", feature, tuple(FEATURES)) for feature in self.features),
+            ("head", self.head, HEADS),
+            ("grouping of layers", self.per, PER),
+        ):
+            if chosen not in known:
+                raise unknown_name(what, chosen, known)
+        for feature in self.features:
+            if FEATURES[feature].uses_curvature and not self.uses_curvature:
+                raise InputError(f"feature '{feature}' reads second derivatives: use the optimizer 'slstm'")
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise InputError(f"{self.name}: name one or more features, each once, not {list(self.features)}")
+        if len(self.n_units) != 2 or min(self.n_units) < 1:
+            raise InputError(f"{self.name}: two hidden layers of one or more units each, not {self.n_units}")
+        if not (self.output_scale > 0 and 0 <= self.decay < 1):
+            raise InputError(
+                f"{self.name}: the output scale must be positive and the decay in [0, 1), "
+                f"not {self.output_scale} and {self.decay}"
+            )
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the LSTMs, in the order of their first layers."""
+        return tuple(dict.fromkeys(groups(self.layout, self.per).values()))
+
+    def phi_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each entry of phi by path."""
+        shapes = self._sizes.shapes()
+        return {f"{group}/{path}": shape for group in self.groups for path, shape in shapes.items()}
+
+    def init_phi(self, rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Phi:
+        """Draw initial weights: deviation 1 / sqrt(fan in), forget bias 1, output weights small."""
+        phi: Phi = {}
+        for path, shape in self.phi_shapes().items():
+            _, part, kind = path.split("/")
+            if kind == "w":
+                deviation = HEAD_INIT if part == "head" else shape[1] ** -0.5
+                value = rng.normal(scale=deviation, size=shape)
+            else:
+                value = np.zeros(shape)
+                n_units = shape[0] // 4
+                value[n_units : 2 * n_units] = FORGET_BIAS  # nothing for the head, whose b is (1,)
+            phi[path] = value.astype(dtype)
+        return phi
+
+    def init_state(self, theta: Array) -> State:
+        """Return all zeros: ``moments`` (n_moments, P), ``lstm`` (2 S1 + 2 S2, P), ``t``."""
+        xp, n = array_module(theta), theta.size
+        n_moments, n_lstm = len(self._preprocessing.averages), 2 * self._sizes.n_hidden
+        return {
+            "moments": xp.zeros((n_moments, n), theta.dtype),
+            "lstm": xp.zeros((n_lstm, n), theta.dtype),
+            "t": 0,
+        }
+
+    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+        """Return the update u (P,) and the next state."""
+        inputs = self._checked(Inputs(loss, g, h))
+        moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
+        weights = self._fold(phi)
+        xp, chunks = array_module(g), self._chunks
+        u, lstm = xp.empty_like(g), xp.empty_like(state["lstm"])
+
+        def run(index: int) -> None:
+            chunk = chunks[index]
+            here = chunk.coordinates
+            tape = begin(self._sizes, 1, state["lstm"][:, here], self._space())
+            rows = tape.features(0)
+            self._preprocessing.fill(
+                rows, moments[:, here], state["t"] + 1, chunk.of(inputs), statistics, chunk.tensors
+            )
+            u[here] = self._head(advance(weights[chunk.group], tape, 0))
+            end(self._sizes, tape, lstm[:, here])
+
+        self._execution.map(run, len(chunks))
+        return u, {"moments": moments, "lstm": lstm, "t": state["t"] + 1}
+
+    def update_adjoint(
+        self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
+    ) -> UpdateAdjoint:
+        """Adjoint of `update`, through the LSTM, the features and the statistics of tensors."""
+        inputs = self._checked(inputs)
+        moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
+        a_rows = array_module(a_u).empty((self._sizes.n_features, a_u.size), a_u.dtype)
+        a_phi, a_lstm = self._bptt(phi, state, [inputs], [statistics], [a_u], a_state, a_rows)
+        a_moments, a = self._preprocessing.adjoint(
+            a_rows, a_state.get("moments"), moments, state["t"] + 1, inputs, statistics, self._tensors
+        )
+        a_h = None if inputs.h is None else a.h
+        return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h)
+
+    def unroll_adjoint(
+        self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
+    ) -> tuple[Phi, State]:
+        """Adjoint of several updates with loss, g and h constant, chunk by chunk.
+
+        The moving averages depend on g and h alone and so are constants too: their
+        cotangents, which nothing here depends on, are left out of ``a_state``.
+        """
+        moments, statistics = state["moments"], []
+        for t, inputs in enumerate(steps, state["t"] + 1):
+            moments, of_tensors = self._observe(moments, t, self._checked(inputs))
+            statistics.append(of_tensors)
+        a_phi, a_lstm = self._bptt(phi, state, steps, statistics, a_u, a_state)
+        return a_phi, {"lstm": a_lstm}
+
+    def _bptt(
+        self,
+        phi: Phi,
+        state: State,
+        steps: Sequence[Inputs],
+        statistics: Sequence[Statistics],
+        a_u: Sequence[Array],
+        a_state: State,
+        a_rows: Array | None = None,
+    ) -> tuple[Phi, Array]:
+        """Return a_phi and the cotangent of state["lstm"]; fill ``a_rows`` (F, P) for a single step."""
+        xp, weights = array_module(*a_u), self._fold(phi)
+        chunks = self._chunks_of_unroll(len(steps))
+        a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(state["lstm"])
+
+        def run(index: int) -> Weights:
+            chunk, space = chunks[index], self._space()
+            here, mine = chunk.coordinates, weights[chunk.group]
+            tape = begin(self._sizes, len(steps), state["lstm"][:, here], space)
+            moments, a_outputs = state["moments"][:, here], []
+            for t, inputs in enumerate(map(chunk.of, steps)):
+                moments, rows = self._preprocessing.advance(moments, inputs), tape.features(t)
+                self._preprocessing.fill(
+                    rows, moments, state["t"] + 1 + t, inputs, statistics[t], chunk.tensors
+                )
+                a_outputs.append(self._head_adjoint(advance(mine, tape, t), a_u[t][here]))
+            a_features = None if a_rows is None else a_rows[None, :, here]
+            return reverse(self._sizes, mine, tape, a_outputs, a_lstm[:, here], space, a_features)
+
+        sums: dict[str, Weights] = {}
+        for chunk, a in zip(chunks, self._execution.map(run, len(chunks)), strict=True):
+            total = sums.get(chunk.group)
+            sums[chunk.group] = (
+                a if total is None else Weights(*(x + y for x, y in zip(total, a, strict=True)))
+            )
+        a_phi = {f"{group}/{path}": a for group in self.groups for path, a in unfold(sums[group]).items()}
+        return a_phi, a_lstm
+
+    def _head(self, output: Array) -> Array:
+        if self.head == "linear":
+            return self.output_scale * output
+        return self.output_scale * array_module(output).tanh(output)
+
+    def _head_adjoint(self, output: Array, a_u: Array) -> Array:
+        if self.head == "linear":
+            return self.output_scale * a_u
+        return self.output_scale * a_u * (1.0 - array_module(output).tanh(output) ** 2)
+
+    def _observe(self, moments: Array, t: int, inputs: Inputs) -> tuple[Array, Statistics]:
+        after = self._preprocessing.advance(moments, inputs)
+        return after, self._preprocessing.statistics(after, t, inputs, self._tensors)
+
+    def _checked(self, inputs: Inputs) -> Inputs:
+        """Return the inputs, h being None where no feature reads it."""
+        if not any(feature.uses_curvature for feature in self._preprocessing.features):
+            return inputs._replace(h=None)
+        if inputs.h is None:
+            raise InputError(
+                f"{self.name} needs second derivatives h: evaluate the loss with a curvature mode"
+            )
+        return inputs
+
+    def _fold(self, phi: Phi) -> dict[str, Weights]:
+        paths = self._sizes.shapes()
+        return {group: fold({path: phi[f"{group}/{path}"] for path in paths}) for group in self.groups}
+
+    @cached_property
+    def _preprocessing(self) -> Preprocessing:
+        return Preprocessing.named(self.features, self.decay)
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return Sizes(self._preprocessing.n_rows, self.n_units)
+
+    @cached_property
+    def _tensors(self) -> Segments:
+        return Segments.of(self.layout, slice(0, self.layout.n_coordinates))
+
+    @cached_property
+    def _execution(self) -> Execution:
+        return self.execution or Execution()
+
+    @cached_property
+    def _chunks(self) -> Sequence[Chunk]:
+        return cut(self.layout, self.per, self._execution.chunk, BLOCK)
+
+    def _chunks_of_unroll(self, n_steps: int) -> Sequence[Chunk]:
+        """Cut smaller where many steps are kept, so that a chunk's tape stays in cache."""
+        size = self._execution.chunk * 16 // n_steps // BLOCK * BLOCK
+        return cut(self.layout, self.per, min(self._execution.chunk, max(BLOCK, size)), BLOCK)
+
+    def _space(self) -> Workspace:
+        """Return the arena of the calling thread."""
+        return self._execution.workspace.scope(("lstm", get_ident()))
+
+
+@dataclass(frozen=True)
+class SLSTM(LSTM):
+    """A coordinatewise LSTM that reads gradients and second derivatives."""
+
+    features: tuple[str, ...] = ("rnnprop", "newton_ratio", "log_noise")
+
+    name: ClassVar[str] = "slstm"
+    uses_curvature: ClassVar[bool] = True

@@ -1,0 +1,131 @@
+"""The features of a learned optimizer, one above the other, and where coordinates are cut into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, TypeAlias
+
+from l2lnp.backend import Array, array_module
+from l2lnp.optimizers.base import Inputs
+from l2lnp.optimizers.features import FEATURES, Feature
+from l2lnp.optimizers.signals import (
+    Average,
+    Cotangents,
+    Segments,
+    advance,
+    advance_adjoint,
+    look,
+)
+from l2lnp.tree import Layout
+
+Statistics: TypeAlias = list[Array | None]  # of each feature, (n_statistics, n_tensors) or None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Turns loss, g and h into the rows that the LSTM reads; remembers moving averages."""
+
+    features: tuple[Feature, ...]
+
+    @classmethod
+    def named(cls, names: Iterable[str], decay: float) -> Preprocessing:
+        """Return the features called ``names`` (`FEATURES`)."""
+        return cls(tuple(FEATURES[name](decay) for name in names))
+
+    @cached_property
+    def averages(self) -> tuple[Average, ...]:
+        """The moving averages of all features, each once: the rows of the moments."""
+        return tuple(dict.fromkeys(a for feature in self.features for a in feature.averages))
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows of all features."""
+        return sum(feature.n_rows for feature in self.features)
+
+    def advance(self, moments: Array, inputs: Inputs) -> Array:
+        """Return the moments (n_moments, n) after a step that saw ``inputs``."""
+        return advance(self.averages, moments, inputs.g, inputs.h)
+
+    def statistics(self, moments: Array, t: int, inputs: Inputs, tensors: Segments) -> Statistics:
+        """Return what whole tensors have in common at step ``t``; moments (n_moments, P) after it."""
+        signals = look(self.averages, moments, t, inputs)
+        return [feature.statistics(signals, tensors) for feature in self.features]
+
+    def fill(
+        self, rows: Array, moments: Array, t: int, inputs: Inputs, statistics: Statistics, tensors: Segments
+    ) -> None:
+        """Fill ``rows`` (F, n) with the features of a chunk that runs through ``tensors``."""
+        signals = look(self.averages, moments, t, inputs)
+        filled = 0
+        for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
+            for row in feature.rows(signals, of_tensors):
+                rows[filled] = row
+                filled += 1
+
+    def adjoint(
+        self,
+        a_rows: Array,
+        a_moments: Array | None,
+        moments: Array,
+        t: int,
+        inputs: Inputs,
+        statistics: Statistics,
+        tensors: Segments,
+    ) -> tuple[Array, Cotangents]:
+        """Return the cotangents of the moments before the step, and of loss, g and h, over all coordinates.
+
+        ``a_moments`` belongs to the moments after the step; None stands for zero.
+        """
+        signals = look(self.averages, moments, t, inputs)
+        a = Cotangents(inputs.g)
+        used = 0
+        for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
+            feature.adjoint(signals, of_tensors, tensors, a_rows[used : used + feature.n_rows], a)
+            used += feature.n_rows
+        if a_moments is None:
+            a_moments = array_module(moments).zeros_like(moments)
+        return advance_adjoint(self.averages, t, inputs, a, a_moments), a
+
+
+def _spread(statistics: Statistics, tensors: Segments) -> Statistics:
+    return [None if s is None else tensors.spread(s) for s in statistics]
+
+
+class Chunk(NamedTuple):
+    """Neighbouring coordinates that share one LSTM and go through it together."""
+
+    group: str
+    coordinates: slice
+    tensors: Segments
+
+    def of(self, inputs: Inputs) -> Inputs:
+        """Return this chunk's part of the inputs."""
+        h = None if inputs.h is None else inputs.h[self.coordinates]
+        return Inputs(inputs.loss, inputs.g[self.coordinates], h)
+
+
+def groups(layout: Layout, per: str) -> dict[int, str]:
+    """Return the name of each layer's LSTM: its index (``per="layer"``) or its kind (``per="kind"``)."""
+    return {index: str(index) if per == "layer" else kind for index, (kind, _) in layout.layers.items()}
+
+
+def cut(layout: Layout, per: str, size: int, multiple: int) -> Sequence[Chunk]:
+    """Cut the coordinates into chunks of at most ``size``, of even multiples of ``multiple`` but the last."""
+    multiple = min(multiple, size)
+    name = groups(layout, per)
+    runs: list[tuple[str, int, int]] = []
+    for index, (_, span) in layout.layers.items():
+        if runs and runs[-1][0] == name[index]:
+            runs[-1] = (name[index], runs[-1][1], span.stop)
+        else:
+            runs.append((name[index], span.start, span.stop))
+    chunks = []
+    for group, start, stop in runs:
+        n_chunks = -(-(stop - start) // size)
+        even = min(size, -(-(stop - start) // (n_chunks * multiple)) * multiple)
+        for first in range(start, stop, even):
+            span = slice(first, min(first + even, stop))
+            chunks.append(Chunk(group, span, Segments.of(layout, span)))
+    return chunks

@@ -1,0 +1,44 @@
+"""SOU, the paper's second-order baseline: a Newton step with the approximate Hessian diagonal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from l2lnp.backend import Array, array_module
+from l2lnp.errors import InputError
+from l2lnp.optimizers.base import HandDesigned, Inputs, Phi, State, UpdateAdjoint, rate_adjoint
+
+
+@dataclass(frozen=True)
+class SOU(HandDesigned):
+    """u = -alpha g / (|h| + eps).
+
+    References
+    ----------
+    Roy & Todorovic 2018, the baseline "second-order update". Departs: |h| and eps, so
+    that the step goes downhill and stays finite where h is negative or small.
+    """
+
+    learning_rate: float = 0.02
+    epsilon: float = 0.1
+
+    name: ClassVar[str] = "sou"
+    uses_curvature: ClassVar[bool] = True
+
+    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+        """Return u and the empty state."""
+        if h is None:
+            raise InputError("sou needs second derivatives h: evaluate the loss with a curvature mode")
+        return -phi["learning_rate"] * g / (abs(h) + self.epsilon), {}
+
+    def update_adjoint(
+        self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
+    ) -> UpdateAdjoint:
+        """Adjoint of `update`; |h| has slope 0 at h = 0."""
+        alpha, g = phi["learning_rate"], inputs.g
+        h: Array = inputs.h
+        scale = 1.0 / (abs(h) + self.epsilon)
+        a_direction = -alpha * a_u
+        a_h = -a_direction * g * scale**2 * array_module(h).sign(h)
+        return UpdateAdjoint(rate_adjoint(alpha, g * scale, a_u), {}, 0.0, a_direction * scale, a_h)

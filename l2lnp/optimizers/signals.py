@@ -1,0 +1,137 @@
+"""What the features of a learned optimizer look at: loss, g, h and their moving averages.
+
+Everything here is elementwise, so it works on all coordinates and on any chunk of them;
+what a tensor has in common is computed over whole tensors, with `Segments`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from l2lnp.backend import Array, array_module
+from l2lnp.optimizers.base import Inputs, moving_average
+from l2lnp.tree import Layout
+
+
+class Average(NamedTuple):
+    """A moving average that is kept in the state: of ``"g"``, ``"g^2"`` or ``"|h|"``."""
+
+    of: str
+    decay: float
+
+    def observe(self, g: Array, h: Array) -> Array:
+        """Return the quantity that is averaged, from g and h (n,)."""
+        if self.of == "g":
+            return g
+        return g**2 if self.of == "g^2" else abs(h)
+
+    def correction(self, t: int) -> float:
+        """Return the share of the average that t steps have filled, 1 - decay^t (Kingma & Ba 2015)."""
+        return 1.0 - self.decay**t
+
+
+class Signals(NamedTuple):
+    """What features may look at, over n coordinates."""
+
+    loss: float
+    g: Array  # (n,)
+    h: Array  # (n,), or None where no feature reads it
+    averages: dict[Average, Array]  # (n,) each, bias-corrected
+
+
+@dataclass
+class Cotangents:
+    """Sums of the cotangents of `Signals`; features add to them."""
+
+    like: Array
+    loss: float = 0.0
+    g: Array = field(init=False)
+    h: Array = field(init=False)
+    averages: dict[Average, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        xp = array_module(self.like)
+        self.g, self.h = xp.zeros_like(self.like), xp.zeros_like(self.like)
+
+    def add(self, average: Average, a: Array) -> None:
+        """Add ``a`` (n,) to the cotangent of a bias-corrected average."""
+        self.averages[average] = self.averages.get(average, 0.0) + a
+
+
+def advance(averages: Sequence[Average], moments: Array, g: Array, h: Array | None) -> Array:
+    """Return the moments (n_moments, n) after a step that saw g and h."""
+    after = array_module(g).empty_like(moments)
+    for row, average in enumerate(averages):
+        after[row] = moving_average(average.decay, moments[row], average.observe(g, h))
+    return after
+
+
+def look(averages: Sequence[Average], moments: Array, t: int, inputs: Inputs) -> Signals:
+    """Return the signals of step number ``t`` (from 1), with the ``moments`` after it."""
+    corrected = {a: moments[row] / a.correction(t) for row, a in enumerate(averages)}
+    return Signals(*inputs, corrected)
+
+
+def advance_adjoint(
+    averages: Sequence[Average], t: int, inputs: Inputs, a: Cotangents, a_moments: Array
+) -> Array:
+    """Return the cotangent of the moments before a step; adds to ``a.g`` and ``a.h``.
+
+    ``a_moments`` (n_moments, n) is the cotangent of the moments after the step, beside
+    what the features say in ``a.averages``.
+    """
+    _, g, h = inputs
+    xp = array_module(g)
+    before = xp.empty_like(a_moments)
+    for row, average in enumerate(averages):
+        a_after = a_moments[row] + a.averages.get(average, 0.0) / average.correction(t)
+        before[row] = average.decay * a_after
+        a_observed = (1.0 - average.decay) * a_after
+        if average.of == "g":
+            a.g += a_observed
+        elif average.of == "g^2":
+            a.g += 2.0 * g * a_observed
+        else:
+            a.h += xp.sign(h) * a_observed
+    return before
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The tensors that a range of coordinates runs through."""
+
+    first: int  # index of the first tensor
+    sizes: tuple[int, ...]  # coordinates of each that lie in the range
+
+    @classmethod
+    def of(cls, layout: Layout, coordinates: slice) -> Segments:
+        """Return the tensors of ``layout`` in the range ``coordinates``."""
+        spans = [
+            (index, min(t.stop, coordinates.stop) - max(t.start, coordinates.start))
+            for index, t in enumerate(layout.tensors)
+        ]
+        inside = [(index, size) for index, size in spans if size > 0]
+        return cls(inside[0][0], tuple(size for _, size in inside))
+
+    def spread(self, values: Array) -> Array:
+        """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n)."""
+        mine = values[..., self.first : self.first + len(self.sizes)]
+        return array_module(values).repeat(mine, self.sizes, axis=-1)
+
+    def mean(self, x: Array) -> Array:
+        """Return the mean of x (n,) over each tensor, summed in float64, as (n_tensors,) of x's dtype."""
+        xp = array_module(x)
+        stops = np.cumsum(self.sizes)
+        means = [
+            x[stop - size : stop].mean(dtype=np.float64) for size, stop in zip(self.sizes, stops, strict=True)
+        ]
+        return xp.stack(means).astype(x.dtype)
+
+    def rms(self, x: Array) -> Array:
+        """Return the root mean square of x (n,) over each tensor; does not overflow where x does not."""
+        xp = array_module(x)
+        return (self.mean(xp.square(x, dtype=np.float64)) ** 0.5).astype(x.dtype)
