@@ -1,73 +1,29 @@
-"""Derivative checks, for the layers here and for your own: every pass against one computed another way.
-
-``gradcheck(layer, input_shape)`` runs them all on random arrays; ``l2lnp gradcheck``
-runs them on every layer of the library.
-"""
+"""A layer with random arrays, and the check of each of its passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from l2lnp.backend import Array, array_module, to_backend, to_host
+from l2lnp.backend import Array, array_module, to_backend
+from l2lnp.checking.differences import (
+    FIRST_ATOL,
+    FIRST_RTOL,
+    SECOND_ATOL,
+    SECOND_RTOL,
+    distinct_values,
+    largest_error,
+    relative_error,
+    second_slope,
+    separable,
+    slope,
+)
 from l2lnp.layers.base import Layer, Shape
 from l2lnp.tree import Params
-
-FIRST_RTOL, FIRST_ATOL = 1e-6, 1e-7
-SECOND_RTOL, SECOND_ATOL = 1e-5, 1e-6
-FLOAT32_RTOL = 1e-4
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the table: a pass of a layer, its largest error and whether it is within the tolerance.
-
-    The error is |a - b| / (|b| + atol / rtol), so that ``error <= rtol`` says |a - b| <= rtol |b| + atol.
-    """
-
-    name: str
-    layer: str
-    error: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the error is within the tolerance; not so for NaN."""
-        return self.error <= self.tolerance
-
-
-def slope(f: Callable[[Array], Any], v: Array, d: Array, step: float = 1e-5) -> float:
-    """Central difference of scalar ``f`` at ``v`` along ``d``; error O(step^2)."""
-    return float((f(v + step * d) - f(v - step * d)) / (2 * step))
-
-
-def second_slope(f: Callable[[Array], Any], v: Array, d: Array, step: float = 1e-3) -> float:
-    """Second central difference of scalar ``f`` at ``v`` along ``d``; error O(step^2)."""
-    return float((f(v + step * d) - 2 * f(v) + f(v - step * d)) / step**2)
-
-
-def distinct_values(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Evenly spaced values between -1 and 1 in random order, none of them 0.
-
-    For layers with kinks: no small step moves a value past another or past 0.
-    """
-    n = int(np.prod(shape))
-    spaced = (2 * np.arange(n) + 1 - n) / n + (0.3 / n if n % 2 else 0.0)
-    return rng.permutation(spaced).reshape(shape)
-
-
-def separable(g_y: Array, h_y: Array, y0: Array) -> Callable[[Array], Array]:
-    """Return a loss whose gradient at ``y0`` is ``g_y`` and whose Hessian is exactly diag(``h_y``)."""
-    return lambda y: (g_y * y).sum() + 0.5 * (h_y * (y - y0) ** 2).sum()
-
-
-def relative_error(value: float, reference: float, rtol: float, atol: float) -> float:
-    """|value - reference| / (|reference| + atol / rtol)."""
-    return abs(value - reference) / (abs(reference) + atol / rtol)
 
 
 @dataclass(frozen=True)
@@ -223,87 +179,3 @@ def check_squared_gradients(problem: LayerProblem) -> float:
         total = {name: total[name] + signs[n] * g[name] ** 2 for name in total}
     squared = layer.squared_gradients(params, layer.forward(params, v["x"])[1], v["g_y"], signs)
     return max((largest_error(squared[name], total[name]) for name in total), default=0.0)
-
-
-def largest_error(a: Array, b: Array) -> float:
-    """max |a - b| / max |b|, 0 for empty or equal arrays."""
-    if a.size == 0:
-        return 0.0
-    difference = float(abs(a - b).max())
-    return difference / max(float(abs(b).max()), 1e-30) if difference else 0.0
-
-
-def gradcheck(
-    layer: Layer,
-    input_shape: Shape,
-    name: str | None = None,
-    curvature_in_x: bool = True,
-    seed: int = 0,
-    xp: ModuleType = np,
-    dtype: Any = np.float64,
-) -> list[Check]:
-    """Check every pass of ``layer`` on random arrays and return one `Check` a pass.
-
-    Parameters
-    ----------
-    layer
-        Anything with the passes of `l2lnp.layers.Layer`.
-    input_shape
-        Shape of one input, without the batch axis.
-    curvature_in_x
-        False for a layer whose curvature drops products inside itself (LSTM), so that the
-        definition holds for its parameters only.
-    xp, dtype
-        Library and precision. In float32 differences say nothing: there each pass is
-        compared with the same pass in float64.
-    """
-    label = name or type(layer).__name__
-    if np.dtype(dtype) == np.float32:
-        checks = _float32_errors(layer, input_shape, seed, xp)
-    else:
-        checks = _float64_errors(layer, input_shape, curvature_in_x, seed, xp)
-    return [Check(what, label, error, tolerance) for what, error, tolerance in checks]
-
-
-def _float64_errors(
-    layer: Layer, input_shape: Shape, curvature_in_x: bool, seed: int, xp: ModuleType
-) -> Iterator[tuple[str, float, float]]:
-    p = LayerProblem.draw(layer, input_shape, seed=seed, xp=xp)
-    names = None if curvature_in_x else set(layer.param_shapes())
-    yield "backward", check_backward(p), FIRST_RTOL
-    yield "curvature", check_curvature(p, names), SECOND_RTOL
-    yield "backward_adjoint", check_adjoint(p, p.backward, p.backward_adjoint), FIRST_RTOL
-    yield "curvature_adjoint", check_adjoint(p, p.curvature, p.curvature_adjoint), FIRST_RTOL
-    gauss_newton = p.without_g_y()
-    yield (
-        "curvature_adjoint, Gauss-Newton",
-        check_adjoint(gauss_newton, gauss_newton.curvature, gauss_newton.curvature_adjoint),
-        FIRST_RTOL,
-    )
-    if layer.param_shapes():
-        yield "squared_gradients", check_squared_gradients(p), 1e-10
-
-
-def _float32_errors(
-    layer: Layer, input_shape: Shape, seed: int, xp: ModuleType
-) -> Iterator[tuple[str, float, float]]:
-    single = LayerProblem.draw(layer, input_shape, seed=seed, xp=xp, dtype=np.float32)
-    double = LayerProblem(
-        layer, {k: to_host(v).astype(np.float64) for k, v in single.variables.items()}, single.rng
-    )
-    a32: dict[str, dict[str, Array]] = {}
-    for name in ("backward", "curvature"):
-        ours, reference = getattr(single, name)(single.variables), getattr(double, name)(double.variables)
-        yield name, _worst(ours, reference), FLOAT32_RTOL
-        a32[name] = {k: single.normal(v) for k, v in ours.items()}
-    for name in ("backward", "curvature"):
-        a64 = {k: to_host(v).astype(np.float64) for k, v in a32[name].items()}
-        ours = getattr(single, f"{name}_adjoint")(a32[name])
-        reference = getattr(double, f"{name}_adjoint")(a64)
-        yield f"{name}_adjoint", _worst(ours, reference), FLOAT32_RTOL
-
-
-def _worst(ours: dict[str, Array], reference: dict[str, Array]) -> float:
-    return max(
-        (largest_error(to_host(v), reference[k]) for k, v in ours.items() if v is not None), default=0.0
-    )

@@ -1,0 +1,24 @@
+"""What all tests share: reproducible draws, one BLAS thread a process, and where real data lies."""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("l2lnp", deadline=None, max_examples=20, derandomize=True)
+settings.load_profile("l2lnp")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data sets; without it the test is skipped."""
+    folder = Path(os.environ.get("L2LNP_DATA_DIR") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real data: set L2LNP_DATA_DIR to a folder with mnist/ and cifar-10-batches-py/")
+    return folder

@@ -1,0 +1,163 @@
+"""Errors planted in the code, one at a time: each must make the tests that watch over it fail.
+
+Every entry of `PLANTED` changes one line of a copy of the package and runs the named tests on that copy.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAYERS = ("tests/layers",)
+
+
+RUN_ON_COPY = """
+import sys
+import l2lnp, pytest
+if not l2lnp.__file__.startswith(sys.argv[1]):
+    print("the tests would not run on the copy")
+    sys.exit(9)
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+
+
+class Planted(NamedTuple):
+    """``old`` in the package's ``file`` becomes ``new``; ``tests`` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+PLANTED = [
+    Planted("w for w^2", "layers/affine.py", "matmul((w * w).T, h_y", "matmul(w.T, h_y", LAYERS),
+    Planted("x for x^2", "layers/affine.py", "x_squared *= x_squared\n", "x_squared *= 1\n", LAYERS),
+    Planted("missing factor 2", "layers/affine.py", "a_x = 2 * x *", "a_x = x *", LAYERS),
+    Planted("bias forgotten", "layers/affine.py", '+ a_h["b"][:, None]', "", LAYERS),
+    Planted(
+        "square before the sum over positions",
+        "layers/affine.py",
+        "(signs * g_y.sum(1) ** 2)",
+        "(signs * (g_y**2).sum(1))",
+        LAYERS,
+    ),
+    Planted("transposed tap", "layers/patches.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
+    Planted(
+        "odd pixel at the start",
+        "layers/patches.py",
+        "totals[0] // 2, (totals[0] + 1) // 2",
+        "(totals[0] + 1) // 2, totals[0] // 2",
+        LAYERS,
+    ),
+    Planted("last maximum wins", "layers/pooling.py", "pixels > y", "pixels >= y", LAYERS),
+    Planted("max pooling padded with 0", "layers/pooling.py", "fill=-xp.inf", "fill=0.0", LAYERS),
+    Planted(
+        "h by 1/k^2 in average pooling",
+        "layers/routing.py",
+        "self.weight**2, self.scatter",
+        "self.weight, self.scatter",
+        LAYERS,
+    ),
+    Planted(
+        "f'' g_y dropped", "layers/activation.py", "h_x += self.function.second(*cache) * g_y", "pass", LAYERS
+    ),
+    Planted("wrong third derivative", "layers/activation.py", "(6 * y * y - 2)", "(6 * y * y + 2)", LAYERS),
+    Planted("relu slope 1 at 0", "layers/activation.py", "(x > 0).astype", "(x >= 0).astype", LAYERS),
+    Planted("gates swapped", "layers/lstm_cell.py", '"ifon".index', '"fion".index', LAYERS),
+    Planted(
+        "product's square dropped",
+        "layers/lstm_cell.py",
+        "cell.partner() ** 2 * _carrier",
+        "cell.partner() * _carrier",
+        LAYERS,
+    ),
+    Planted(
+        "tanh'' of the cell dropped",
+        "layers/lstm_cell.py",
+        "h_c_next = h_c_next - 2 * s * (1 - s**2) * g.s",
+        "pass",
+        LAYERS,
+    ),
+    Planted(
+        "slope of the slope", "layers/lstm_cell.py", "1 - 6 * y + 6 * y**2", "1 - 6 * y + 3 * y**2", LAYERS
+    ),
+    Planted(
+        "time steps not summed",
+        "layers/lstm.py",
+        "g, g_hidden, g_c = add_params(g, g_t),",
+        "g, g_hidden, g_c = g_t,",
+        LAYERS,
+    ),
+    Planted(
+        "softmax coupling dropped", "layers/losses.py", "return v - cache.p * v.sum(0)", "return v", LAYERS
+    ),
+    Planted("(1 - 2p) forgotten", "layers/losses.py", "(1 - 2 * p) * a_h_z", "a_h_z", LAYERS),
+    Planted(
+        "mean over the part, not the batch",
+        "layers/losses.py",
+        ".sum() / n_total\n        return loss",
+        ".sum() / z.shape[1]\n        return loss",
+        LAYERS,
+    ),
+    Planted(
+        "adjoint of the head forgotten",
+        "network.py",
+        "total[i] = add_params(total[i], a_w)",
+        "pass",
+        ("tests/test_network.py",),
+    ),
+    Planted(
+        "last lane lost",
+        "execution.py",
+        "range(n_lanes + 1)]",
+        "range(n_lanes)] + [0]",
+        ("tests/test_execution.py",),
+    ),
+    Planted(
+        "sign of a curved unit",
+        "curvature.py",
+        "signs = array_module(row).sign(row)",
+        "signs = array_module(row).ones_like(row)",
+        ("tests/test_curvature.py",),
+    ),
+    Planted(
+        "labels not drawn from p",
+        "layers/losses.py",
+        "cache.p.cumsum(0)[:-1] <= u",
+        "cache.p.cumsum(0)[:-1] <= u / 2",
+        LAYERS,
+    ),
+]
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name.replace(" ", "-"))
+def test_a_planted_error_is_caught(planted, tmp_path):
+    package = tmp_path / "l2lnp"
+    shutil.copytree(ROOT / "l2lnp", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("cli", "data"):
+        shutil.copytree(ROOT / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
+    file = package / planted.file
+    source = file.read_text()
+    assert source.count(planted.old) >= 1, "the line to change is gone: change this entry with it"
+    file.write_text(source.replace(planted.old, planted.new))
+
+    tests = [str(ROOT / test) for test in planted.tests]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", str(ROOT / "pyproject.toml")]
+    result = subprocess.run(
+        [sys.executable, "-c", RUN_ON_COPY, str(package), *options, *tests],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 1, f"not caught:\n{result.stdout}\n{result.stderr}"
+    assert " failed" in result.stdout

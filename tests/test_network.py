@@ -1,0 +1,174 @@
+"""The sweep and its adjoint on whole networks."""
+
+import numpy as np
+import pytest
+from networks_of_all_kinds import NETWORKS, convolutional, draw_batch, fully_connected, max_pooling, row_lstm
+
+from l2lnp.checking import slope
+from l2lnp.curvature import ADJOINT_MODES
+from l2lnp.errors import InputError
+from l2lnp.execution import Execution
+from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, SoftmaxCrossEntropy
+from l2lnp.network import Sequential
+from l2lnp.workspace import Workspace
+
+CUT = Execution(micro_batch=3, lanes=2)
+CLOSE = {"rtol": 1e-6, "atol": 1e-7}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return NETWORKS[request.param]()
+
+
+def test_g_is_the_slope_of_the_loss(network):
+    theta, x, targets = draw_batch(network)
+    d = np.random.default_rng(1).normal(size=theta.shape)
+    g = network.evaluate(theta, x, targets, None, CUT).g
+    numeric = slope(lambda v: network.evaluate(v, x, targets, None, CUT).loss, theta, d)
+    np.testing.assert_allclose(g @ d, numeric, **CLOSE)
+
+
+@pytest.mark.parametrize("mode", ADJOINT_MODES)
+@pytest.mark.parametrize("seed", range(3))
+def test_adjoint_is_the_slope_of_loss_g_and_h(network, mode, seed):
+    theta, x, targets = draw_batch(network, seed)
+    rng = np.random.default_rng(seed + 10)
+    a_loss, (a_g, a_h, d) = rng.normal(), rng.normal(size=(3, *theta.shape))
+
+    def projection(v):
+        loss, g, h = network.evaluate(v, x, targets, mode, CUT)
+        return a_loss * loss + a_g @ g + a_h @ h
+
+    a_theta = network.adjoint(theta, x, targets, a_loss, a_g, a_h, mode, CUT)
+    np.testing.assert_allclose(a_theta @ d, slope(projection, theta, d, step=1e-6), rtol=1e-6, atol=1e-6)
+
+
+def test_adjoint_of_the_loss_alone_is_g(network):
+    theta, x, targets = draw_batch(network)
+    g = network.evaluate(theta, x, targets).g
+    np.testing.assert_allclose(network.adjoint(theta, x, targets, a_loss=1.0), g, rtol=1e-12, atol=1e-15)
+
+
+def test_hessian_vector_products_are_symmetric_and_slopes_of_g(network):
+    theta, x, targets = draw_batch(network)
+    u, v = np.random.default_rng(2).normal(size=(2, *theta.shape))
+    h_u, h_v = (network.adjoint(theta, x, targets, a_g=d, execution=CUT) for d in (u, v))
+    np.testing.assert_allclose(u @ h_v, v @ h_u, rtol=1e-10)
+    g = lambda w: network.evaluate(w, x, targets, None).g
+    numeric = (g(theta + 1e-5 * v) - g(theta - 1e-5 * v)) / 2e-5
+    np.testing.assert_allclose(h_v, numeric, **CLOSE)
+
+
+def test_micro_batches_add_up_to_the_batch(network):
+    theta, x, targets = draw_batch(network)
+    whole = network.evaluate(theta, x, targets, execution=Execution(micro_batch=7))
+    for cut in (Execution(micro_batch=3, lanes=2), Execution(micro_batch=1, lanes=5)):
+        for part, expected in zip(network.evaluate(theta, x, targets, execution=cut), whole, strict=True):
+            np.testing.assert_allclose(part, expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(
+        network.predict(theta, x, CUT), network.predict(theta, x, Execution(micro_batch=7)), rtol=1e-10
+    )
+
+
+def test_threads_change_no_byte(network):
+    theta, x, targets = draw_batch(network, n_samples=40, dtype=np.float32)
+    results = []
+    for threads in (1, 2, 3):
+        execution = Execution(threads=threads, micro_batch=4, lanes=4)
+        loss, g, h = network.evaluate(theta, x, targets, execution=execution)
+        a_theta = network.adjoint(theta, x, targets, 1.0, g, h, execution=execution)
+        results.append((loss, g.tobytes(), h.tobytes(), a_theta.tobytes()))
+    assert results[0] == results[1] == results[2]
+
+
+def test_an_arena_changes_no_byte_and_nothing_returned_lies_in_it(network):
+    theta, x, targets = draw_batch(network, dtype=np.float32)
+    params = network.layout.split(theta)
+    fresh = network.sweep(params, x, targets, 7, "hesscale")
+    arena = Workspace()
+    for _ in range(2):
+        used = network.sweep(params, x, targets, 7, "hesscale", arena)
+    for left, right in zip(fresh[1:], used[1:], strict=True):
+        for i in left:
+            for name in left[i]:
+                np.testing.assert_array_equal(left[i][name], right[i][name])
+    kept = network.evaluate(theta, x, targets, execution=CUT)
+    copies = [np.copy(v) for v in kept]
+    network.evaluate(-theta, 2 * x, targets, execution=CUT)
+    for value, copy in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(value, copy)
+
+
+def test_nothing_given_is_changed(network):
+    theta, x, targets = draw_batch(network)
+    for a in (theta, x, targets):
+        a.flags.writeable = False
+    _, g, h = network.evaluate(theta, x, targets, execution=CUT)
+    g.flags.writeable = h.flags.writeable = False
+    network.adjoint(theta, x, targets, 1.0, g, h, execution=CUT)
+    network.predict(theta, x)
+
+
+def test_float32_follows_float64(network):
+    theta, x, targets = draw_batch(network, dtype=np.float32)
+    single = network.evaluate(theta, x, targets)
+    wide = targets if targets.dtype.kind == "i" else targets.astype(np.float64)
+    double = network.evaluate(theta.astype(np.float64), x.astype(np.float64), wide)
+    assert single.g.dtype == single.h.dtype == np.float32
+    for ours, reference in zip(single, double, strict=True):
+        assert np.abs(ours - reference).max() <= 1e-5 * np.abs(reference).max()
+
+
+def test_adjoint_of_a_batch_is_the_mean_over_its_samples():
+    network = max_pooling("tanh")
+    theta, x, targets = draw_batch(network, n_samples=4)
+    v = np.random.default_rng(3).normal(size=theta.shape)
+    one_by_one = [
+        network.adjoint(theta, x[..., n : n + 1], targets[n : n + 1], a_g=v) for n in range(x.shape[-1])
+    ]
+    np.testing.assert_allclose(network.adjoint(theta, x, targets, a_g=v), np.mean(one_by_one, 0), rtol=1e-9)
+
+
+def test_initial_weights_have_the_stated_spread():
+    network = Sequential((Flatten(), FullyConnected(400, 300)), SoftmaxCrossEntropy(), (1, 20, 20))
+    params = network.layout.split(network.init(np.random.default_rng(0), np.float64))
+    assert params[1]["w"].std() == pytest.approx(np.sqrt(2 / 400), rel=0.02)
+    assert not params[1]["b"].any()
+    lstm = row_lstm()
+    b = lstm.layout.split(lstm.init(np.random.default_rng(0)))[1]["b"]
+    np.testing.assert_array_equal(b, [0] * 3 + [1] * 3 + [0] * 6)
+
+
+def test_the_same_seed_gives_the_same_weights_in_both_dtypes():
+    network = convolutional()
+    single = network.init(np.random.default_rng(5), np.float32)
+    double = network.init(np.random.default_rng(5), np.float64)
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((Conv2D(1, 2, 3), Conv2D(2, 2, 9)), "layer 2 of 2: conv layer: its window of 9 x 9 does not fit"),
+        ((Flatten(), FullyConnected(63, 2)), "layer 2 of 2: fully connected layer: takes (63,) features"),
+        ((Conv2D(1, 2, 3), Activation("relu")), "must give one number per class, not (2, 6, 6)"),
+    ],
+)
+def test_impossible_networks_are_refused_by_layer(layers, message):
+    with pytest.raises(InputError) as error:
+        Sequential(layers, SoftmaxCrossEntropy(), (1, 8, 8))
+    assert message in str(error.value)
+
+
+def test_wrong_arrays_are_refused():
+    network = fully_connected()
+    theta, x, targets = draw_batch(network)
+    with pytest.raises(InputError, match="vector of 115 parameters, not"):
+        network.evaluate(theta[:-1], x, targets)
+    with pytest.raises(InputError, match="samples must be"):
+        network.evaluate(theta, x[:, 1:], targets)
+    with pytest.raises(InputError, match="one dtype"):
+        network.evaluate(theta, x.astype(np.float32), targets)
+    with pytest.raises(InputError, match="has no exact meta-gradient"):
+        network.adjoint(theta, x, targets, a_h=theta, curvature="exact")
