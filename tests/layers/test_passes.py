@@ -33,6 +33,13 @@ def test_every_pass_but_the_definition_of_curvature(case, batch_size, seed):
     assert checking.check_squared_gradients(p) <= 1e-10
 
 
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("seed", range(2))
+def test_every_activation(name, seed):
+    for check in checking.gradcheck(Activation(name), (3, 4), seed=seed):
+        assert check.passed, check
+
+
 @given(st.one_of(strategies.layers(), strategies.lstms()), seeds)
 def test_curvature_adjoint_in_the_gauss_newton_form(case, seed):
     p = LayerProblem.draw(*case, seed=seed).without_g_y()
