@@ -72,7 +72,7 @@ def _load_cupy() -> ModuleType:
     except ImportError:
         raise InputError(
             "the cupy backend needs CuPy, which is not installed: "
-            "install 'l2lnp[cuda12]' or 'l2lnp[cuda13]', or use --backend numpy"
+            "install 'l2lnp[cuda12-ctk]' or 'l2lnp[cuda13-ctk]', or use --backend numpy"
         ) from None
     try:
         n_devices = cupy.cuda.runtime.getDeviceCount()
