@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from l2lnp.errors import unknown_name
+from l2lnp.execution import Execution
 from l2lnp.optimizers.adam import Adam
 from l2lnp.optimizers.base import HandDesigned, Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.features import FEATURES, Feature
@@ -40,7 +41,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
-def make_optimizer(name: str, layout: Layout, **settings: Any) -> Optimizer:
+def make_optimizer(
+    name: str, layout: Layout, execution: Execution | None = None, **settings: Any
+) -> Optimizer:
     """Return the optimizer called ``name`` (`OPTIMIZERS`) over the coordinates of ``layout``.
 
     Lists in ``settings`` (as files give them) become tuples.
@@ -53,10 +56,9 @@ def make_optimizer(name: str, layout: Layout, **settings: Any) -> Optimizer:
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
     optimizer = OPTIMIZERS[name]
-    known = [f.name for f in fields(optimizer) if f.name != "layout"]
+    known = [f.name for f in fields(optimizer) if f.name not in ("layout", "execution")]
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of the optimizer {name}", setting, known)
-    return optimizer(
-        layout, **{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    )
+    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return optimizer(layout, execution=execution, **tuples)

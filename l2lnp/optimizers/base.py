@@ -16,13 +16,14 @@ numbers in a state, such as the count of steps ``"t"``, have none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
+from l2lnp.execution import Execution
 from l2lnp.tree import Layout
 
 Phi: TypeAlias = dict[str, Array]
@@ -49,9 +50,19 @@ class UpdateAdjoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The protocol of all optimizers, hand-designed and learned."""
+    """The protocol of all optimizers, hand-designed and learned.
+
+    Parameters
+    ----------
+    layout
+        Where each tensor lies in theta.
+    execution
+        Threads, and the chunks of coordinates that learned optimizers work on; changes no
+        result but the last bits, and is no part of what makes two optimizers equal.
+    """
 
     layout: Layout
+    execution: Execution | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     name: ClassVar[str] = ""
     uses_curvature: ClassVar[bool] = False

@@ -57,7 +57,7 @@ class Feature:
         return None
 
     def rows(self, signals: Signals, statistics: Array) -> list[Array]:
-        """Return the rows (n,) of the feature; ``statistics`` is (n_statistics, n), or None if it has none."""
+        """Return the rows (n,) of the feature; ``statistics`` is (n_statistics, n), or None."""
         raise NotImplementedError
 
     def adjoint(
@@ -215,7 +215,8 @@ class LogNoise(Feature):
     def rows(self, signals: Signals, statistics: Array) -> list[Array]:
         """One row."""
         v, k = signals.averages[self.v], signals.averages[self.k]
-        return [array_module(v).log((v + TINY) / (k * abs(signals.loss) + TINY)) / 5.0]
+        xp = array_module(v)
+        return [(xp.log(v + TINY) - xp.log(k * abs(signals.loss) + TINY)) / 5.0]
 
     def adjoint(
         self, signals: Signals, statistics: Array, tensors: Segments, a_rows: Array, a: Cotangents

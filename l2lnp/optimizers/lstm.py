@@ -18,7 +18,7 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
 from typing import ClassVar
@@ -58,8 +58,6 @@ class LSTM(Optimizer):
         Decay of the moving averages that features read.
     per
         ``"layer"``: one LSTM per layer; ``"kind"``: one per kind of layer.
-    execution
-        Threads and the size of chunks; changes no result but the last bits.
 
     Notes
     -----
@@ -76,7 +74,6 @@ class LSTM(Optimizer):
     n_units: tuple[int, int] = (20, 20)
     decay: float = 0.95
     per: str = "layer"
-    execution: Execution | None = field(default=None, compare=False, repr=False)
 
     name: ClassVar[str] = "lstm"
     learned: ClassVar[bool] = True

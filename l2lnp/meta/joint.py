@@ -1,0 +1,205 @@
+"""Joint learning: a learned optimizer trains theta, and is itself learned on the way.
+
+Every ``unroll_length_steps`` inner steps the meta-gradient of the last unroll goes back
+through them, Adam changes phi, and training goes on from the same theta and state
+(truncated BPTT). Roy & Todorovic 2018 learn the CNN and its LSTMs so.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from l2lnp.backend import Array, array_module
+from l2lnp.errors import DivergedError, InputError
+from l2lnp.meta.unroll import Step, Tape, meta_gradient
+from l2lnp.optimizers.adam import Adam
+from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State
+from l2lnp.tasks.base import Optimizee
+from l2lnp.tree import Layout
+
+MAX_RESTARTS = 10  # in a row
+
+
+class Training(NamedTuple):
+    """Everything that changes in training. Arrays are replaced, never changed: a reference is a snapshot."""
+
+    step: int  # inner steps taken; the number of the next batch
+    theta: Array  # (P,)
+    state: State  # the optimizer's
+    phi: Phi
+    meta: State  # Adam's, over phi as one vector
+    n_restarts: int  # so far
+
+
+class Report(NamedTuple):
+    """What happened in one step."""
+
+    loss: float  # before the step
+    learned: bool  # whether phi was changed
+    message: str | None  # what the user should know
+
+
+class JointLearner:
+    """Trains theta by an optimizer, and the optimizer if it is learned.
+
+    Parameters
+    ----------
+    unroll_length_steps
+        Inner steps T between two changes of phi.
+    meta_learning_rate
+        Of Adam on phi.
+    clip_norm
+        The meta-gradient is scaled down to this global norm.
+    second_derivatives
+        Exact meta-gradients (`l2lnp.meta.unroll.meta_gradient`).
+    frozen
+        True leaves phi as it is, as for hand-designed optimizers.
+
+    Attributes
+    ----------
+    checkpoint : Training
+        The last boundary between unrolls. A run that resumes there goes the same way again,
+        to the last bit.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        unroll_length_steps: int = 5,
+        meta_learning_rate: float = 0.01,
+        clip_norm: float = 1.0,
+        second_derivatives: bool = False,
+        frozen: bool = False,
+    ) -> None:
+        if unroll_length_steps < 1:
+            raise InputError(f"an unroll has one step or more, not {unroll_length_steps}")
+        if not (meta_learning_rate > 0 and clip_norm > 0):
+            raise InputError(
+                f"the meta-learning rate and the clip norm must be positive, "
+                f"not {meta_learning_rate} and {clip_norm}"
+            )
+        self.optimizer = optimizer
+        self.unroll_length_steps = unroll_length_steps
+        self.meta_learning_rate = meta_learning_rate
+        self.clip_norm = clip_norm
+        self.second_derivatives = second_derivatives
+        self.learns = optimizer.learned and not frozen
+        self.checkpoint: Training
+        self._tape: Tape
+        self._restarts_in_a_row = 0
+
+    def start(self, theta: Array, phi: Phi) -> Training:
+        """Return the training before its first step."""
+        vector = _join(phi)
+        meta = _adam(vector).init_state(vector)
+        return self.resume(Training(0, theta, self.optimizer.init_state(theta), phi, meta, 0))
+
+    def resume(self, training: Training) -> Training:
+        """Begin a new unroll at ``training``, which may come from a file, and return it."""
+        self._tape = Tape(training.state)
+        self.checkpoint = training
+        return training
+
+    def step(self, training: Training, optimizee: Optimizee, batch: Any) -> tuple[Training, Report]:
+        """Make one inner step on ``batch``; at the end of an unroll change phi before it.
+
+        Where loss, g, h, u or phi is not finite, theta and phi go back to the last
+        boundary and the optimizer's state starts anew; the report says so.
+
+        Raises
+        ------
+        DivergedError
+            After ten restarts with no whole unroll between them.
+        """
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            inputs = Inputs(*optimizee.evaluate(training.theta, batch, self.optimizer.uses_curvature))
+            if not _finite(inputs):
+                return self._restart(training, inputs.loss, "the loss or its derivatives are")
+            is_boundary = len(self._tape.steps) == self._length
+            if learned := is_boundary and self.learns:
+                training = self._learn(training, optimizee, inputs.g)
+                if not _finite(training.phi.values()):
+                    return self._restart(training, inputs.loss, "the optimizer's meta-parameters are")
+            if is_boundary:
+                self.resume(training)
+                self._restarts_in_a_row = 0
+            u, state = self.optimizer.update(training.phi, training.state, *inputs)
+            if not _finite([u]):
+                return self._restart(training, inputs.loss, "the update is")
+        self._record(inputs, training.theta, batch)
+        after = training._replace(step=training.step + 1, theta=training.theta + u, state=state)
+        return after, Report(float(inputs.loss), learned, None)
+
+    @property
+    def _length(self) -> int:
+        return self.unroll_length_steps if self.learns else 1
+
+    def _record(self, inputs: Inputs, theta: Array, batch: Any) -> None:
+        weight = 1 / self._length if self._tape.steps else 0.0
+        kept = (theta, batch) if self.second_derivatives else (None, None)
+        self._tape.steps.append(Step(inputs, weight, *kept))
+
+    def _learn(self, training: Training, optimizee: Optimizee, g: Array) -> Training:
+        """Return the training with phi changed by the meta-gradient of the unroll on the tape."""
+        phi, a_theta = training.phi, g / self._length
+        a = meta_gradient(
+            self.optimizer, phi, optimizee, self._tape, a_theta, second_derivatives=self.second_derivatives
+        )
+        vector, a_vector = _join(phi), clipped(_join(a.phi), self.clip_norm)
+        rate = array_module(vector).asarray(self.meta_learning_rate, vector.dtype)
+        u, meta = _adam(vector).update({"learning_rate": rate}, training.meta, 0.0, a_vector, None)
+        return training._replace(phi=_split(vector + u, phi), meta=meta)
+
+    def _restart(self, training: Training, loss: float, what: str) -> tuple[Training, Report]:
+        self._restarts_in_a_row += 1
+        if self._restarts_in_a_row > MAX_RESTARTS:
+            raise DivergedError(
+                f"step {training.step}: {what} not finite, and {MAX_RESTARTS} restarts did not help: "
+                f"lower the learning rate, or the output scale of a learned optimizer"
+            )
+        last = self.checkpoint
+        restored = last._replace(
+            step=training.step + 1,
+            state=self.optimizer.init_state(last.theta),
+            n_restarts=training.n_restarts + 1,
+        )
+        message = (
+            f"{what} not finite: theta and the optimizer go back to step {last.step}, its state starts anew"
+        )
+        return self.resume(restored), Report(float(loss), False, message)
+
+
+def clipped(v: Array, norm: float) -> Array:
+    """Return ``v``, scaled down to the given Euclidean norm if it is longer."""
+    length = float(array_module(v).linalg.norm(v))
+    return v * (norm / length) if length > norm else v
+
+
+def _adam(vector: Array) -> Adam:
+    return Adam(Layout.of_vector(vector.size))
+
+
+def _join(phi: Phi) -> Array:
+    """Return the entries of phi as one vector, in the order of their names."""
+    parts = [phi[key].reshape(-1) for key in sorted(phi)]
+    return array_module(*parts).concatenate(parts)
+
+
+def _split(vector: Array, like: Phi) -> Phi:
+    """Return a vector made by `_join` as a dictionary like ``like``."""
+    parts, start = {}, 0
+    for key in sorted(like):
+        parts[key] = vector[start : start + like[key].size].reshape(like[key].shape)
+        start += like[key].size
+    return {key: parts[key] for key in like}
+
+
+def _finite(values: Any) -> bool:
+    return all(
+        isfinite(v) if isinstance(v, float) else bool(array_module(v).isfinite(v).all())
+        for v in values
+        if v is not None
+    )

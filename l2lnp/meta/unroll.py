@@ -1,0 +1,139 @@
+"""Unrolled optimisation and its reverse: the meta-gradient.
+
+One inner step t maps (theta, state) to (theta', state'):
+
+    loss, g, h     = optimizee.evaluate(theta, batch_t)
+    u, state'      = optimizer.update(phi, state, loss, g, h)
+    theta'         = theta + u
+
+The meta-loss is a weighted mean of the losses at theta_1 .. theta_T, each *after* an
+update, so that the last update earns credit too. The loss at theta_T is the first
+evaluation of the next unroll, so it is not computed twice: it enters as the cotangent
+``a_theta = weight g_T``.
+
+Walking back, with a_theta the derivative of the meta-loss in theta_t+1:
+
+    a_phi += ..., a_state, a_loss, a_g, a_h = optimizer.update_adjoint(phi, state_t, ..., a_theta, a_state)
+    a_theta += (weight_t + a_loss) g_t + (dg/dtheta)^T a_g + (dh/dtheta)^T a_h
+
+The exact reverse needs third derivatives of the loss (`Optimizee.adjoint`). Without
+second derivatives the last two terms and a_loss are left out (not multiplied by 0, which
+NaN would survive): loss, g and h count as constants, a_theta is a running sum of
+gradients, and the optimizer's own `unroll_adjoint` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from l2lnp.backend import Array
+from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, added
+from l2lnp.tasks.base import Optimizee
+
+
+class Step(NamedTuple):
+    """What is kept of one inner step; theta and batch only where second derivatives are wanted."""
+
+    inputs: Inputs
+    weight: float  # of the step's own loss in the meta-loss
+    theta: Array | None = None
+    batch: Any = None
+
+
+@dataclass
+class Tape:
+    """The steps of an unroll, and the optimizer's state before the first of them."""
+
+    state: State
+    steps: list[Step] = field(default_factory=list)
+
+
+class Unrolled(NamedTuple):
+    """Where an unroll ends, and its tape."""
+
+    theta: Array
+    state: State
+    tape: Tape
+
+
+class MetaGradient(NamedTuple):
+    """Derivatives of the meta-loss in phi, and in theta and state at the *start* of the unroll."""
+
+    phi: Phi
+    theta: Array
+    state: State
+
+
+def unroll(
+    optimizer: Optimizer,
+    phi: Phi,
+    optimizee: Optimizee,
+    theta: Array,
+    state: State,
+    batches: Iterable[Any],
+    weights: Sequence[float] | None = None,
+) -> Unrolled:
+    """Make one inner step for each of ``batches`` and keep them on a tape.
+
+    Parameters
+    ----------
+    weights
+        Of the loss *before* each step in the meta-loss. By default 0 for the first, which
+        no step of this unroll can change, and 1 / T for the others; an unroll that goes on
+        from another gives its first loss its weight too.
+    """
+    batches = list(batches)
+    if weights is None:
+        weights = [1 / len(batches) if t else 0.0 for t in range(len(batches))]
+    tape = Tape(state)
+    for batch, weight in zip(batches, weights, strict=True):
+        inputs = Inputs(*optimizee.evaluate(theta, batch, optimizer.uses_curvature))
+        tape.steps.append(Step(inputs, weight, theta, batch))
+        u, state = optimizer.update(phi, state, *inputs)
+        theta = theta + u
+    return Unrolled(theta, state, tape)
+
+
+def meta_gradient(
+    optimizer: Optimizer,
+    phi: Phi,
+    optimizee: Optimizee,
+    tape: Tape,
+    a_theta: Array,
+    a_state: State | None = None,
+    second_derivatives: bool = False,
+) -> MetaGradient:
+    """Return the derivative of the meta-loss in the meta-parameters ``phi``.
+
+    Parameters
+    ----------
+    a_theta, a_state
+        Cotangents of the unroll's final theta (P,) and optimizer state. The last loss
+        enters as ``a_theta = weight g_T``; no ``a_state`` truncates.
+    second_derivatives
+        False drops how loss, g and h move with theta, as Andrychowicz et al. (2016) do.
+    """
+    if second_derivatives:
+        return _exact(optimizer, phi, optimizee, tape, a_theta, a_state or {})
+    a_u = []
+    for step in reversed(tape.steps):
+        a_u.append(a_theta)
+        if step.weight:
+            a_theta = a_theta + step.weight * step.inputs.g
+    inputs = [step.inputs for step in tape.steps]
+    a_phi, a_start = optimizer.unroll_adjoint(phi, tape.state, inputs, a_u[::-1], a_state or {})
+    return MetaGradient(a_phi, a_theta, a_start)
+
+
+def _exact(
+    optimizer: Optimizer, phi: Phi, optimizee: Optimizee, tape: Tape, a_theta: Array, a_state: State
+) -> MetaGradient:
+    a_phi: Phi = {}
+    states = optimizer.replay(phi, tape.state, [step.inputs for step in tape.steps])
+    for step, state in zip(reversed(tape.steps), reversed(states), strict=True):
+        a = optimizer.update_adjoint(phi, state, step.inputs, a_theta, a_state)
+        a_phi, a_state = added(a_phi, a.phi), a.state
+        a_theta = a_theta + optimizee.adjoint(step.theta, step.batch, step.weight + a.loss, a.g, a.h)
+    return MetaGradient(a_phi, a_theta, a_state)

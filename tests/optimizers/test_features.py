@@ -1,0 +1,146 @@
+"""Features: their formulas, their adjoints off the beaten track, and that they stay finite."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2lnp.checking import slope
+from l2lnp.optimizers import FEATURES, Inputs
+from l2lnp.optimizers.preprocessing import Preprocessing
+from l2lnp.optimizers.signals import Segments
+from l2lnp.tree import Layout
+
+LAYOUT = Layout.of_layers([("conv", {"w": (60,), "b": (1,)}), ("fully_connected", {"w": (4,)})])
+P = LAYOUT.n_coordinates
+WHOLE = Segments.of(LAYOUT, slice(0, P))
+
+
+def rows_after(name, moments, inputs, t=1):
+    """The feature's rows in a first step, or step t, from zero moments."""
+    features = Preprocessing.named([name], decay=0.9)
+    dtype = inputs.g.dtype
+    moments = np.zeros((len(features.averages), P), dtype) if moments is None else moments
+    after = features.advance(moments, inputs)
+    statistics = features.statistics(after, t, inputs, WHOLE)
+    rows = np.empty((features.n_rows, P), dtype)
+    features.fill(rows, after, t, inputs, statistics, WHOLE)
+    return rows
+
+
+def normal_inputs(seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return Inputs(0.7, scale * rng.normal(size=P), scale * rng.normal(size=P))
+
+
+def test_log_sign():
+    x = np.zeros(P)
+    x[:6] = [1.0, -np.exp(-5), np.exp(-10), -np.exp(-11), 0.0, np.e]
+    expected = [[0, -0.5, -1, -1, -1, 0.1], [1, -1, 1, -np.exp(-1), 0, 1]]
+    np.testing.assert_allclose(rows_after("log_sign_g", None, Inputs(1.0, x, x))[:, :6], expected, atol=1e-15)
+    np.testing.assert_array_equal(
+        rows_after("log_sign_g", None, Inputs(1.0, x, 0 * x)),
+        rows_after("log_sign_h", None, Inputs(1.0, 0 * x, x)),
+    )
+
+
+def test_rnnprop_is_the_sign_in_the_first_step_and_corrected_later():
+    first = normal_inputs()
+    np.testing.assert_allclose(rows_after("rnnprop", None, first), np.sign(first.g) * np.ones((2, 1)))
+    second = normal_inputs(seed=1)
+    moments = np.stack([0.1 * first.g, 0.1 * first.g**2])
+    m = (0.09 * first.g + 0.1 * second.g) / 0.19
+    v = (0.09 * first.g**2 + 0.1 * second.g**2) / 0.19
+    expected = [m / np.sqrt(v), second.g / np.sqrt(v)]
+    np.testing.assert_allclose(rows_after("rnnprop", moments, second, t=2), expected)
+
+
+def test_newton_ratio_is_clipped_and_has_rms_1_in_each_tensor():
+    g, h = np.ones(P), np.ones(P)
+    g[0] = -100.0
+    (q,) = rows_after("newton_ratio", None, Inputs(1.0, g, -h))
+    assert q[0] == -5.0
+    np.testing.assert_allclose(q[61:], 1.0)
+    np.testing.assert_allclose(q[1:60], 1 / np.sqrt((100.0**2 + 59) / 60))
+    _, g, h = normal_inputs()
+    (q,) = rows_after("newton_ratio", None, Inputs(1.0, g, h))
+    step = g[:60] / (abs(h[:60]) + 0.1 * abs(h[:60]).mean())
+    np.testing.assert_allclose(q[:60], np.clip(step / np.sqrt((step**2).mean()), -5, 5))
+
+
+def test_log_noise():
+    loss, g, h = normal_inputs()
+    (row,) = rows_after("log_noise", None, Inputs(loss, g, h))
+    np.testing.assert_allclose(row, np.log(g**2 / (abs(h) * loss)) / 5)
+
+
+@pytest.mark.parametrize("name", ["rnnprop", "newton_ratio"])
+def test_the_scale_of_the_loss_does_not_matter(name):
+    loss, g, h = normal_inputs()
+    scaled = Inputs(1e-3 * loss, 1e-3 * g, 1e-3 * h)
+    np.testing.assert_allclose(
+        rows_after(name, None, scaled), rows_after(name, None, Inputs(loss, g, h)), rtol=1e-9
+    )
+
+
+@given(st.floats(1e-3, 1e3), st.integers(0, 99))
+def test_log_noise_does_not_change_when_theta_or_the_loss_is_rescaled(scale, seed):
+    loss, g, h = normal_inputs(seed)
+    expected = rows_after("log_noise", None, Inputs(loss, g, h))
+    for other in (Inputs(loss, scale * g, scale**2 * h), Inputs(scale * loss, scale * g, scale * h)):
+        np.testing.assert_allclose(rows_after("log_noise", None, other), expected, atol=1e-9)
+
+
+EXTREMES = [0.0, -0.0, 1e-45, -1e-38, 1e-30, -1e-20, 1e-12, -1e-6, 1.0, -1e4, 1e8, -1e12]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("loss", [0.0, 1e-30, -1.0, 1e6])
+def test_features_and_adjoints_are_finite_at_extremes(name, loss):
+    """Also with warnings as errors, in float32, with g and h of any sign, tiny, or zero."""
+    pairs = np.array([(a, b) for a in EXTREMES for b in EXTREMES], np.float32)
+    layout = Layout.of_layers([("conv", {"w": (len(pairs),), "b": (3,)}), ("conv", {"w": (4,)})])
+    g = np.concatenate([pairs[:, 0], np.zeros(3, np.float32), pairs[:4, 0]])
+    h = np.concatenate([pairs[:, 1], np.zeros(3, np.float32), 0 * pairs[:4, 1]])
+    whole = Segments.of(layout, slice(0, layout.n_coordinates))
+    features = Preprocessing.named([name], decay=0.95)
+    moments = np.zeros((len(features.averages), g.size), np.float32)
+    for t in (1, 2):
+        inputs = Inputs(loss, g, h)
+        before, moments = moments, features.advance(moments, inputs)
+        statistics = features.statistics(moments, t, inputs, whole)
+        rows = np.empty((features.n_rows, g.size), np.float32)
+        features.fill(rows, moments, t, inputs, statistics, whole)
+        assert np.isfinite(rows).all()
+        a_before, a = features.adjoint(np.ones_like(rows), None, moments, t, inputs, statistics, whole)
+        assert a_before.shape == before.shape
+        assert all(np.isfinite(part).all() for part in (a.loss, a.g, a.h, a_before))
+
+
+def sharp(rng):
+    """Inputs with some entries below e^-10, and some Newton steps beyond the clip."""
+    g, h = rng.normal(size=(2, P))
+    g[:5] = rng.uniform(-0.9, 0.9, size=5) * np.exp(-10)
+    h[3:9] = rng.uniform(-0.9, 0.9, size=6) * np.exp(-10)
+    g[10] = 90.0
+    return Inputs(-0.4, g, h)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_adjoints_where_the_formula_has_another_branch(name):
+    rng = np.random.default_rng(3)
+    features = Preprocessing.named([name], decay=0.9)
+    inputs = sharp(rng)
+    a_rows = rng.normal(size=(features.n_rows, P))
+    start = np.zeros((len(features.averages), P))
+    moments = features.advance(start, inputs)
+    statistics = features.statistics(moments, 1, inputs, WHOLE)
+    _, a = features.adjoint(a_rows, None, moments, 1, inputs, statistics, WHOLE)
+    for name_of, value in inputs._asdict().items():
+        d = rng.normal(size=np.shape(value)) * (1e-4 if name_of != "loss" else 1.0)
+        numeric = slope(
+            lambda v, n=name_of: np.vdot(a_rows, rows_after(name, None, inputs._replace(**{n: v}))),
+            value,
+            d,
+        )
+        np.testing.assert_allclose(np.vdot(getattr(a, name_of), d), numeric, rtol=1e-6, atol=1e-7)

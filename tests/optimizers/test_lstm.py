@@ -1,0 +1,168 @@
+"""LSTM and SLSTM: groups, chunks, threads, and the unroll that recomputes against the one that keeps."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2lnp.errors import InputError
+from l2lnp.execution import Execution
+from l2lnp.optimizers import LSTM, SLSTM, Inputs, Optimizer, make_optimizer
+from l2lnp.optimizers.preprocessing import cut
+from l2lnp.tree import Layout
+
+LAYOUT = Layout.of_layers(
+    [
+        ("conv", {"w": (4, 9), "b": (4,)}),
+        ("", {}),
+        ("conv", {"w": (3, 5)}),
+        ("fully_connected", {"w": (7, 6), "b": (7,)}),
+        ("conv", {"b": (1,)}),
+    ]
+)
+P = LAYOUT.n_coordinates
+ALL_FEATURES = ("log_sign_g", "log_sign_h", "rnnprop", "newton_ratio", "log_noise")
+
+
+def problem(optimizer, n_steps, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    phi = {key: (0.5 * rng.normal(size=v.shape)).astype(dtype) for key, v in optimizer.init_phi(rng).items()}
+    theta = np.zeros(optimizer.layout.n_coordinates, dtype)
+    state = {
+        key: 3 if key == "t" else rng.uniform(0.5, 1.5, size=v.shape).astype(dtype)
+        for key, v in optimizer.init_state(theta).items()
+    }
+    steps = [
+        Inputs(float(rng.uniform(0.5, 2.0)), *rng.normal(size=(2, theta.size)).astype(dtype))
+        for _ in range(n_steps)
+    ]
+    a_u = list(rng.normal(size=(n_steps, theta.size)).astype(dtype))
+    a_state = {"lstm": rng.normal(size=state["lstm"].shape).astype(dtype)}
+    return phi, state, steps, a_u, a_state
+
+
+@given(
+    st.sampled_from([LSTM, SLSTM]),
+    st.sampled_from(["tanh", "linear"]),
+    st.sampled_from(["layer", "kind"]),
+    st.integers(1, 6),
+    st.integers(5, 90),
+    st.integers(0, 2**32 - 1),
+)
+def test_unroll_adjoint_agrees_with_step_by_step(kind, head, per, n_steps, chunk, seed):
+    optimizer = kind(LAYOUT, head=head, per=per, n_units=(4, 3), execution=Execution(chunk=chunk))
+    arguments = problem(optimizer, n_steps, seed=seed)
+    a_phi, a_state = optimizer.unroll_adjoint(*arguments)
+    expected_phi, expected_state = Optimizer.unroll_adjoint(optimizer, *arguments)
+    assert set(a_phi) == set(expected_phi)
+    for key, value in a_phi.items():
+        np.testing.assert_allclose(value, expected_phi[key], rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(a_state["lstm"], expected_state["lstm"], rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["lstm", "slstm"])
+def test_threads_do_not_change_a_byte(name):
+    layout = Layout.of_layers([("conv", {"w": (700,), "b": (8,)}), ("fully_connected", {"w": (1500,)})])
+    results = []
+    for threads in (1, 2, 3):
+        optimizer = make_optimizer(name, layout, Execution(threads=threads, chunk=256))
+        phi, state, steps, a_u, a_state = problem(optimizer, 3, np.float32)
+        u, after = optimizer.update(phi, state, *steps[0])
+        a = optimizer.update_adjoint(phi, state, steps[0], a_u[0], a_state)
+        a_phi, a_start = optimizer.unroll_adjoint(phi, state, steps, a_u, a_state)
+        arrays = [u, after["lstm"], after["moments"], a.g, *a.phi.values(), *a_phi.values(), a_start["lstm"]]
+        results.append([array.tobytes() for array in arrays])
+    assert results[0] == results[1] == results[2]
+
+
+def test_chunks_change_only_the_last_bits():
+    updates = []
+    for chunk in (7, 30, 1000):
+        optimizer = SLSTM(LAYOUT, features=ALL_FEATURES, execution=Execution(chunk=chunk))
+        phi, state, steps, _, _ = problem(optimizer, 1)
+        updates.append(optimizer.update(phi, state, *steps[0])[0])
+    np.testing.assert_allclose(updates[0], updates[2], rtol=1e-12)
+    np.testing.assert_allclose(updates[1], updates[2], rtol=1e-12)
+
+
+@given(st.sampled_from(["layer", "kind"]), st.integers(1, 100), st.integers(1, 40))
+def test_chunks_cover_every_coordinate_once_and_stay_within_a_group(per, size, multiple):
+    chunks = cut(LAYOUT, per, size, multiple)
+    assert [i for c in chunks for i in range(c.coordinates.start, c.coordinates.stop)] == list(range(P))
+    for group, span, tensors in chunks:
+        assert span.stop - span.start <= size
+        owners = [t for t in LAYOUT.tensors if t.start < span.stop and t.stop > span.start]
+        assert {str(t.layer) if per == "layer" else t.kind for t in owners} == {group}
+        assert tensors.first == LAYOUT.tensors.index(owners[0])
+        assert sum(tensors.sizes) == span.stop - span.start
+
+
+def test_each_group_has_an_lstm_of_its_own():
+    assert SLSTM(LAYOUT, per="layer").groups == ("0", "2", "3", "4")
+    by_kind = SLSTM(LAYOUT, per="kind")
+    assert by_kind.groups == ("conv", "fully_connected")
+    phi, state, steps, _, _ = problem(by_kind, 1)
+    before, _ = by_kind.update(phi, state, *steps[0])
+    phi = {key: 2 * v if key.startswith("conv/") else v for key, v in phi.items()}
+    changed = by_kind.update(phi, state, *steps[0])[0] != before
+    conv = np.concatenate([np.full(t.stop - t.start, t.kind == "conv") for t in LAYOUT.tensors])
+    np.testing.assert_array_equal(changed, conv)
+
+
+def test_initial_phi():
+    optimizer = SLSTM(LAYOUT)
+    phi = optimizer.init_phi(np.random.default_rng(0))
+    assert {key: v.shape for key, v in phi.items()} == optimizer.phi_shapes()
+    assert all(v.dtype == np.float32 for v in phi.values())
+    assert phi["0/lstm1/w"].shape == (80, 4 + 20)
+    np.testing.assert_array_equal(phi["3/lstm2/b"], np.repeat([0, 1, 0, 0], 20))  # gates i, f, o, n
+    np.testing.assert_array_equal(phi["3/head/b"], [0])
+
+
+def test_the_tanh_head_bounds_the_update():
+    optimizer = SLSTM(LAYOUT, output_scale=0.3)
+    phi, state, steps, _, _ = problem(optimizer, 1)
+    phi = {key: 1e3 * v if "head" in key else v for key, v in phi.items()}
+    u, _ = optimizer.update(phi, state, *steps[0])
+    np.testing.assert_allclose(abs(u), 0.3, rtol=1e-3)
+
+
+def test_arguments_are_left_as_they_are():
+    optimizer = SLSTM(LAYOUT)
+    phi, state, steps, a_u, a_state = problem(optimizer, 2)
+    arrays = [*phi.values(), state["lstm"], state["moments"], a_state["lstm"], *a_u]
+    for a in (*arrays, *(a for step in steps for a in step[1:])):
+        a.flags.writeable = False
+    optimizer.update(phi, state, *steps[0])
+    optimizer.update_adjoint(phi, state, steps[0], a_u[0], a_state)
+    optimizer.unroll_adjoint(phi, state, steps, a_u, a_state)
+
+
+def test_the_lstm_needs_no_h_and_the_slstm_says_that_it_does():
+    lstm, slstm = LSTM(LAYOUT), SLSTM(LAYOUT)
+    phi, state, (step,), (a_u,), a_state = problem(lstm, 1)
+    without = step._replace(h=None)
+    np.testing.assert_array_equal(lstm.update(phi, state, *without)[0], lstm.update(phi, state, *step)[0])
+    assert lstm.update_adjoint(phi, state, without, a_u, a_state).h is None
+    phi, state, _, _, _ = problem(slstm, 1)
+    with pytest.raises(InputError, match="slstm needs second derivatives"):
+        slstm.update(phi, state, *without)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("lstm", {"features": ("log_noise",)}, "use the optimizer 'slstm'"),
+        ("slstm", {"features": ("rnnprob",)}, "did you mean 'rnnprop'"),
+        ("slstm", {"features": ()}, "name one or more features"),
+        ("slstm", {"features": ("rnnprop", "rnnprop")}, "each once"),
+        ("slstm", {"head": "tan"}, "did you mean 'tanh'"),
+        ("slstm", {"per": "tensor"}, "unknown grouping of layers 'tensor'"),
+        ("slstm", {"n_units": (20,)}, "two hidden layers"),
+        ("slstm", {"output_scale": 0.0}, "output scale must be positive"),
+        ("slstm", {"decay": 1.0}, "decay in"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(name, settings, message):
+    with pytest.raises(InputError, match=message):
+        make_optimizer(name, LAYOUT, **settings)
