@@ -1,5 +1,72 @@
-"""The command line: one command per file."""
+"""The command line: one command per file.
+
+Bad input ends with one sentence on the error stream and exit code 2, an interruption
+(after saving) with 130. A command's libraries are loaded when it runs, so that help
+and shell completion are quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from l2lnp.errors import DivergedError, InputError, unknown_name
+
+BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
+
+COMMANDS = ("train", "evaluate", "predict", "export", "gradcheck")
 
 
-def main() -> None:
-    """Run ``l2lnp``."""
+class Commands(click.Group):
+    """The commands, each loaded from ``l2lnp.cli.<name>`` when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return the command called ``name``; the error names the nearest one."""
+        if name not in COMMANDS:
+            raise unknown_name("command", name, COMMANDS)
+        command: click.Command = import_module(f"l2lnp.cli.{name}").command
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="l2lnp", prog_name="l2lnp")
+def commands() -> None:
+    """Train networks by an LSTM that reads gradients and second derivatives."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``l2lnp`` with ``arguments`` (those of the process if None) and exit."""
+    try:
+        code = commands.main(arguments, prog_name="l2lnp", standalone_mode=False)
+        sys.stdout.flush()
+    except InputError as error:
+        code = _say(str(error), BAD_INPUT)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.message)
+        code = BAD_INPUT
+    except click.ClickException as error:
+        code = _say(error.format_message(), BAD_INPUT)
+    except DivergedError as error:
+        code = _say(str(error), FAILURE)
+    except MemoryError as error:
+        code = _say(f"not enough memory: {error}", FAILURE)
+    except (KeyboardInterrupt, click.Abort):
+        code = _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILURE
+    sys.exit(code or 0)
+
+
+def _say(message: str, code: int) -> int:
+    sentence = " ".join(message.split())
+    click.echo(f"l2lnp: {sentence}", err=True)
+    return code

@@ -27,9 +27,15 @@ def replace_file(path: Path, content: bytes) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise cannot("write", path, error) from error
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise `InputError` if there is something at ``path`` already."""
+    if path.is_symlink() or path.exists():
+        raise InputError(f"{path} exists already: choose another place, or remove it first")
 
 
 def read_file(path: Path) -> bytes:
@@ -48,14 +54,15 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} is not a text file in UTF-8: byte {error.start} cannot be read") from None
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` survive a loss of power, where the system offers that."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def sync(path: Path) -> None:
+    """Make what was written to a file, or renamed inside a folder, survive a loss of power."""
+    if path.is_dir() and os.name != "posix":
+        return  # only POSIX systems open folders
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def cannot(action: str, path: Path, error: OSError) -> InputError:

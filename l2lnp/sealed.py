@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
+import numpy as np
 
+from l2lnp.backend import to_host
 from l2lnp.errors import InputError
 from l2lnp.files import read_file, replace_file
 
@@ -53,6 +55,25 @@ def read_sealed(path: Path, what: str, take: Callable[[h5py.File], T]) -> T:
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         reason = str(error).strip("'\"")
         raise InputError(f"{path} is damaged, or no {what} ({reason})") from error
+
+
+def write_tree(group: h5py.Group, tree: Mapping[str, Any]) -> None:
+    """Write arrays and whole numbers into ``group``, under their keys as paths."""
+    for key, value in tree.items():
+        group[key] = value if isinstance(value, int) else to_host(value)
+
+
+def read_tree(group: h5py.Group) -> dict[str, Any]:
+    """Return what `write_tree` wrote, in the order of the keys."""
+    tree: dict[str, Any] = {}
+
+    def visit(key: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            whole = item.shape == () and item.dtype.kind == "i"
+            tree[key] = int(item[()]) if whole else np.asarray(item[()])
+
+    group.visititems(visit)
+    return tree
 
 
 def _seal(body: bytes) -> bytes:

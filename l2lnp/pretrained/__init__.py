@@ -1,1 +1,115 @@
-"""Learned optimizers that come with the package, as HDF5 files with their provenance."""
+"""Learned optimizers as HDF5 files: those that come with the package, and your own (``docs/runs.md``).
+
+A file has one group ``phi`` with the weights, ``phi/<layer index or kind>/<part>/<w or b>``;
+what else is needed to use them stands in the group's attributes. A run's ``checkpoint.h5``
+has the same group and can be read here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from l2lnp.errors import InputError, unknown_name
+from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
+
+FORMAT_VERSION = 1
+
+_SUFFIXES = (".h5", ".hdf5")
+_OWN = ("format_version", "optimizer", "curvature", "provenance")  # all other attributes are settings
+
+
+@dataclass(frozen=True)
+class LearnedOptimizer:
+    """An optimizer's meta-parameters phi, and what is needed to use them."""
+
+    name: str  # of the optimizer: "slstm"
+    settings: Mapping[str, Any]  # of the optimizer: features, sizes, ...
+    curvature: str | None  # the mode that gave h, where the optimizer reads h
+    phi: Mapping[str, np.ndarray]
+    provenance: str
+
+    def fitted(self, template: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the weights named in ``template``, in its types: those that one network needs.
+
+        Raises
+        ------
+        InputError
+            If one is missing or of another shape.
+        """
+        for key, wanted in template.items():
+            if key not in self.phi:
+                has = ", ".join(sorted({name.partition("/")[0] for name in self.phi}))
+                raise InputError(
+                    f"the learned optimizer has no '{key.partition('/')[0]}', which this network needs: it has {has}"
+                )
+            if self.phi[key].shape != wanted.shape:
+                raise InputError(
+                    f"the learned optimizer's {key} is {self.phi[key].shape}, where {wanted.shape} is needed"
+                )
+        return {key: self.phi[key].astype(wanted.dtype) for key, wanted in template.items()}
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the learned optimizers that come with the package."""
+    return sorted(file.name[:-3] for file in resources.files(__name__).iterdir() if file.name.endswith(".h5"))
+
+
+def load_learned_optimizer(name_or_path: str) -> LearnedOptimizer:
+    """Return the learned optimizer of that name, or in that file, checkpoint or run folder.
+
+    Raises
+    ------
+    InputError
+        If there is none, or the file is damaged.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        path = path / "checkpoint.h5"
+    elif not name_or_path.endswith(_SUFFIXES):
+        if name_or_path not in pretrained_names():
+            raise unknown_name("learned optimizer", name_or_path, [*pretrained_names(), "or a file FILE.h5"])
+        path = Path(str(resources.files(__name__) / f"{name_or_path}.h5"))
+    return read_sealed(path, "learned optimizer", lambda file: read_phi(file["phi"]))
+
+
+def save_learned_optimizer(path: Path, learned: LearnedOptimizer) -> None:
+    """Write ``learned`` to the file ``path``, in one step."""
+    write_sealed(path, lambda file: write_phi(file.create_group("phi"), learned))
+
+
+def write_phi(group: h5py.Group, learned: LearnedOptimizer) -> None:
+    """Write weights and attributes into the group ``phi``."""
+    write_tree(group, learned.phi)
+    for name, value in learned.settings.items():
+        group.attrs[name] = value
+    group.attrs["format_version"] = FORMAT_VERSION
+    group.attrs["optimizer"] = learned.name
+    group.attrs["curvature"] = learned.curvature or ""
+    group.attrs["provenance"] = learned.provenance
+
+
+def read_phi(group: h5py.Group) -> LearnedOptimizer:
+    """Return what `write_phi` wrote."""
+    version = int(group.attrs["format_version"])
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"its format version {version} is not {FORMAT_VERSION}: it is from another version of l2lnp"
+        )
+    return LearnedOptimizer(
+        name=str(group.attrs["optimizer"]),
+        settings={name: _plain(value) for name, value in group.attrs.items() if name not in _OWN},
+        curvature=str(group.attrs["curvature"]) or None,
+        phi=read_tree(group),
+        provenance=str(group.attrs["provenance"]),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

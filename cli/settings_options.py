@@ -1,0 +1,70 @@
+"""Options that fill `l2lnp.runs.settings.TrainSettings`: their defaults are shown, and names completed, from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class Setting(click.Option):
+    """An option without a default of its own: what is not given is filled in by ``resolve``."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return spelling and help of the option, with the default that ``resolve`` would fill in."""
+        record = super().get_help_record(ctx)
+        text = _default_text(self.name or "")
+        return (record[0], f"{record[1]}  [default: {text}]") if record and text else record
+
+
+class Name(click.ParamType):
+    """A name that the library knows; it is checked there, and completed here."""
+
+    name = "name"
+
+    def __init__(self, known: Callable[[], Iterable[str]]) -> None:
+        self._known = known
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the known names that begin with ``incomplete``, and files."""
+        names = [CompletionItem(name) for name in self._known() if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
+
+def known_names(what: str) -> Callable[[], Iterable[str]]:
+    """Return a function that gives the names known for the setting ``what``."""
+
+    def names() -> Iterable[str]:
+        from l2lnp import backend, curvature, data, networks, optimizers, pretrained
+        from l2lnp.runs.settings import DTYPES
+
+        return {
+            "data": data.NAMES,
+            "network": networks.NETWORKS,
+            "optimizer": optimizers.OPTIMIZERS,
+            "curvature": curvature.MODES,
+            "pretrained": pretrained.pretrained_names(),
+            "backend": backend.BACKENDS,
+            "dtype": DTYPES,
+        }[what]
+
+    return names
+
+
+def _default_text(name: str) -> str:
+    from l2lnp.runs.settings import JOINT_DEFAULTS, TrainSettings
+
+    special = {
+        "learning_rate": "by optimizer",
+        "curvature": "hesscale",
+        "joint": "joint",
+        "second_derivatives": "no-second-derivatives",
+        "threads": "all cores",
+        "optimizer_settings": "",
+    }
+    value: Any = special.get(name, JOINT_DEFAULTS.get(name, getattr(TrainSettings(), name)))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

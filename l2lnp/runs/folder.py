@@ -1,0 +1,152 @@
+"""A run is one folder: its settings, environment, metrics, checkpoint and curves.
+
+The folder appears whole, with a checkpoint of step 0 in it, so that a run can go on
+wherever it was killed. Nothing that exists is ever overwritten by a new run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from l2lnp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from l2lnp.errors import InputError
+from l2lnp.files import cannot, read_text, replace_file, sync
+from l2lnp.runs.settings import TrainSettings, read_config
+
+_HEADER = "# The settings of this run; `l2lnp train --config` reads them back.\n\n"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, and what stands where in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """``config.toml``: everything that was asked for, defaults filled in."""
+        return self.path / "config.toml"
+
+    @property
+    def environment(self) -> Path:
+        """``environment.json``: what each session of the run was computed with."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """``metrics.jsonl``: a line for each logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """``checkpoint.h5``: theta and all that is needed to go on."""
+        return self.path / "checkpoint.h5"
+
+    @property
+    def curves(self) -> Path:
+        """``curves.png``: the metrics as a picture."""
+        return self.path / "curves.png"
+
+    def read_settings(self) -> TrainSettings:
+        """Return the settings in ``config.toml``."""
+        if not self.path.is_dir():
+            raise InputError(f"there is no run folder {self.path}")
+        if not self.config.exists():
+            raise InputError(f"{self.path} is no run folder: it has no config.toml")
+        return TrainSettings(**read_config(self.config))
+
+    def write_settings(self, settings: TrainSettings) -> None:
+        """Write ``config.toml``."""
+        replace_file(self.config, (_HEADER + settings.to_toml()).encode())
+
+    def load_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint."""
+        if not self.path.is_dir():
+            raise InputError(f"there is no run folder {self.path}")
+        return load_checkpoint(self.checkpoint)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Put ``checkpoint`` in place of the one before, with the metrics it counts on safe first."""
+        try:
+            sync(self.metrics)
+        except OSError as error:
+            raise cannot("write", self.metrics, error) from error
+        save_checkpoint(self.checkpoint, checkpoint)
+
+    def add_session(self, environment: dict[str, Any]) -> None:
+        """Add one session to ``environment.json``."""
+        sessions = json.loads(read_text(self.environment))["sessions"] if self.environment.exists() else []
+        text = json.dumps({"sessions": [*sessions, environment]}, indent=2)
+        replace_file(self.environment, text.encode() + b"\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from going on with the same run; released by the system when this one dies."""
+        if os.name != "posix":
+            yield
+            return
+        import fcntl
+
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise InputError(f"another process is training in {self.path}: wait for it, or stop it") from None
+        finally:
+            os.close(descriptor)
+
+
+def create_run_folder(path: Path, fill: Callable[[RunFolder], None]) -> RunFolder:
+    """Make the run folder ``path``, filled by ``fill``, in one step.
+
+    Raises
+    ------
+    InputError
+        If ``path`` exists or cannot be written; then nothing is left behind.
+    """
+    _refuse_existing(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        partial.mkdir(parents=True)
+        fill(RunFolder(partial))
+        _refuse_existing(path)
+        partial.rename(path)
+        sync(path.parent)
+    except OSError as error:
+        raise cannot("make the run folder", path, error) from error
+    except InputError as error:
+        raise InputError(str(error).replace(str(partial), str(path))) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not path.exists():
+            _remove_empty(made)
+    return RunFolder(path)
+
+
+def free_name(settings: TrainSettings, parent: Path = Path("runs")) -> Path:
+    """Return the first free folder name for a run with ``settings``: ``runs/digits-small-slstm-1``, ..."""
+    stem = "-".join(Path(part).stem for part in (settings.data, settings.network, settings.optimizer))
+    return next(path for n in count(1) if not (path := parent / f"{stem}-{n}").exists())
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.is_symlink() or path.exists():
+        raise InputError(f"{path} exists already: choose another --out, or go on with that run by --resume {path}")
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,136 @@
+"""A run: begun in a new folder, or gone on with in an old one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from l2lnp.backend import to_host
+from l2lnp.checkpoint import Checkpoint
+from l2lnp.errors import InputError
+from l2lnp.files import replace_file
+from l2lnp.meta.joint import Training
+from l2lnp.runs.environment import describe_environment
+from l2lnp.runs.folder import RunFolder, create_run_folder
+from l2lnp.runs.metrics import Line, read_metrics, write_metrics
+from l2lnp.runs.problem import Problem, on_backend, pose
+from l2lnp.runs.settings import TrainSettings, check_given, full_path, option, parse_config
+
+MAY_CHANGE = ("steps", "threads")  # when a run goes on
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run ready to go on: its folder, what is trained, and where it stands."""
+
+    folder: RunFolder
+    problem: Problem
+    training: Training
+    lines: list[Line]  # of metrics, so far
+    elapsed_s: float
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The run's settings."""
+        return self.problem.settings
+
+    def checkpoint(self, training: Training, boundary: Training, elapsed_s: float) -> Checkpoint:
+        """Return what is to be stored of ``training``, whose unroll began at ``boundary``."""
+        s = self.settings
+        return Checkpoint(
+            config=s.to_toml(),
+            seed=s.seed,
+            subject=self.problem.subject,
+            step=training.step,
+            theta=to_host(training.theta),
+            boundary=boundary,
+            optimizer=s.optimizer,
+            optimizer_settings=s.optimizer_settings,
+            curvature=s.curvature,
+            elapsed_s=elapsed_s,
+        )
+
+
+def begin(settings: TrainSettings, path: Path) -> Run:
+    """Make the run folder ``path`` and return the run before its first step.
+
+    Raises
+    ------
+    InputError
+        If anything about the run is wrong; then nothing is written.
+    """
+    problem = pose(settings)
+    training = problem.begin()
+
+    def fill(folder: RunFolder) -> None:
+        folder.write_settings(settings)
+        folder.add_session(describe_environment(settings, step=0))
+        replace_file(folder.metrics, b"")
+        folder.save_checkpoint(Run(folder, problem, training, [], 0.0).checkpoint(training, training, 0.0))
+
+    return Run(create_run_folder(path, fill), problem, training, [], 0.0)
+
+
+def resume(folder: RunFolder, settings: TrainSettings) -> Run:
+    """Return the run in ``folder`` at its last checkpoint, to end as if it had never stopped.
+
+    Parameters
+    ----------
+    settings
+        The run's own, or those with a change that `changed` allows.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no whole run, or parts of different ones, or its data changed.
+    """
+    checkpoint = folder.load_checkpoint()
+    _check_same_run(folder, settings, checkpoint)
+    problem = pose(settings, checkpoint.subject.network_file)
+    if problem.subject != checkpoint.subject:
+        raise InputError(f"the data '{settings.data}' is not what the run in {folder.path} began with")
+    boundary = checkpoint.boundary
+    lines = _kept_lines(folder.metrics, settings, boundary.step)
+    folder.write_settings(settings)
+    folder.add_session(describe_environment(settings, boundary.step))
+    write_metrics(folder.metrics, lines)
+    training = problem.learner.resume(on_backend(boundary, problem.xp))
+    return Run(folder, problem, training, lines, checkpoint.elapsed_s)
+
+
+def changed(settings: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
+    """Return ``settings`` with ``changes``, or raise `InputError` if a run cannot go on with them."""
+    for name, value in check_given(changes).items():
+        own = getattr(settings, name)
+        if name not in MAY_CHANGE and full_path(name, value) != own:
+            allowed = " and ".join(option(other) for other in MAY_CHANGE)
+            raise InputError(
+                f"{option(name)} {value} cannot be given to a run that goes on with {own}: only {allowed} can"
+            )
+    return replace(settings, **{name: changes[name] for name in MAY_CHANGE if name in changes})
+
+
+def _check_same_run(folder: RunFolder, settings: TrainSettings, checkpoint: Checkpoint) -> None:
+    own, stored = vars(settings), vars(TrainSettings(**parse_config(checkpoint.config)))
+    for name, value in own.items():
+        if name not in MAY_CHANGE and stored[name] != value:
+            raise InputError(
+                f"{folder.checkpoint} is of another run than config.toml: "
+                f"its {name} is {stored[name]}, not {value}"
+            )
+    if settings.steps < checkpoint.step:
+        raise InputError(
+            f"--steps {settings.steps} is less than the {checkpoint.step} steps already made in {folder.path}"
+        )
+
+
+def _kept_lines(path: Path, settings: TrainSettings, step: int) -> list[Line]:
+    """Return the lines up to ``step``, as a run writes them that does not end there."""
+    lines = [line for line in read_metrics(path) if line.step <= step and settings.logs_at(line.step)]
+    logged = [s for s in (settings.log_every_steps, settings.eval_every_steps) if s <= step]
+    last = max((step - step % every for every in logged), default=0)
+    if last and (not lines or lines[-1].step < last):
+        raise InputError(f"{path} is not whole: the line of step {last} is missing")
+    return [line if settings.evaluates_at(line.step) else line._replace(test_error=None) for line in lines]

@@ -1,0 +1,121 @@
+"""The training loop: steps, metrics and checkpoints, until the end or an interruption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from l2lnp.meta.joint import Training
+from l2lnp.runs.metrics import Line, append_line
+from l2lnp.runs.run import Run
+
+
+_PAUSE_PER_SAVE = 20  # a large checkpoint is written so seldom that it takes a twentieth of the time
+
+
+class Progress(NamedTuple):
+    """Where a run stands after a step."""
+
+    step: int
+    steps: int
+    loss: float
+    test_error: float | None  # the last one measured
+    is_measured: bool  # whether it was measured at this step
+    steps_per_s: float
+    remaining_s: float
+
+
+class Watcher(Protocol):
+    """What is told how a run goes."""
+
+    def step(self, progress: Progress) -> None:
+        """Take note of a step."""
+
+    def message(self, text: str) -> None:
+        """Take note of something the user should know."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session of a run ended."""
+
+    step: int
+    lines: list[Line]
+    elapsed_s: float
+    n_restarts: int
+    interrupted: bool
+
+
+def train(run: Run, watcher: Watcher, is_interrupted: Callable[[], bool] = lambda: False) -> Outcome:
+    """Train until all steps are made or ``is_interrupted``; the folder is up to date afterwards.
+
+    Raises
+    ------
+    DivergedError
+        If the numbers do not stay finite.
+    InputError
+        If the folder cannot be written; its last checkpoint stays good.
+    """
+    return _Session(run, watcher).train(is_interrupted)
+
+
+class _Session:
+    """One go at a run, from its start or a checkpoint to the end or an interruption."""
+
+    def __init__(self, run: Run, watcher: Watcher) -> None:
+        self.run = run
+        self.watcher = watcher
+        self.lines = list(run.lines)
+        self.first_step = run.training.step
+        self.began_s = time.monotonic()
+        self.next_save_s = self.began_s + run.settings.checkpoint_every_s
+        self.test_error = next((x.test_error for x in reversed(self.lines) if x.test_error is not None), None)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time in this run, earlier sessions included."""
+        return self.run.elapsed_s + time.monotonic() - self.began_s
+
+    def train(self, is_interrupted: Callable[[], bool]) -> Outcome:
+        """See `l2lnp.runs.training.train`."""
+        problem, settings, training = self.run.problem, self.run.settings, self.run.training
+        interrupted = False
+        batches = problem.batches(training.step)
+        while training.step < settings.steps and not (interrupted := is_interrupted()):
+            training, report = problem.learner.step(training, problem.task, next(batches))
+            if report.message is not None:
+                self.watcher.message(f"step {training.step}: {report.message}")
+            self._record(training, report.loss)
+            if time.monotonic() >= self.next_save_s:
+                self._save(training)
+        self._save(training)
+        return Outcome(training.step, self.lines, self.elapsed_s, training.n_restarts, interrupted)
+
+    def _record(self, training: Training, loss: float) -> None:
+        settings, step = self.run.settings, training.step
+        if settings.evaluates_at(step):
+            problem = self.run.problem
+            test = problem.dataset.split("test")
+            self.test_error = problem.task.measure(training.theta, test, problem.xp).error
+        if settings.logs_at(step):
+            test_error = self.test_error if settings.evaluates_at(step) else None
+            self.lines.append(Line(step, loss, test_error, self.elapsed_s))
+            append_line(self.run.folder.metrics, self.lines[-1])
+        self.watcher.step(self._progress(step, loss))
+
+    def _progress(self, step: int, loss: float) -> Progress:
+        settings = self.run.settings
+        rate = (step - self.first_step) / max(time.monotonic() - self.began_s, 1e-9)
+        remaining_s = (settings.steps - step) / rate
+        is_measured = settings.evaluates_at(step)
+        return Progress(step, settings.steps, loss, self.test_error, is_measured, rate, remaining_s)
+
+    def _save(self, training: Training) -> None:
+        start_s = time.monotonic()
+        boundary = self.run.problem.learner.checkpoint
+        self.run.folder.save_checkpoint(self.run.checkpoint(training, boundary, self.elapsed_s))
+        end_s = time.monotonic()
+        pause_s = max(self.run.settings.checkpoint_every_s, _PAUSE_PER_SAVE * (end_s - start_s))
+        self.next_save_s = end_s + pause_s
