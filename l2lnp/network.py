@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from l2lnp import curvature as modes
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
+from l2lnp.layers.activation import Activation
 from l2lnp.layers.base import FRESH, Layer, Shape
 from l2lnp.layers.losses import LossCache, MeanSquaredError, SoftmaxCrossEntropy
+from l2lnp.layers.pooling import MaxPool2D
 from l2lnp.tree import Layout, Params, add_params
 from l2lnp.workspace import Fresh
 
@@ -78,6 +81,18 @@ class Sequential:
         if len(shapes[-1]) != 1:
             raise InputError(f"the last layer must give one number per class, not {shapes[-1]}")
         return tuple(shapes)
+
+    @cached_property
+    def schedule(self) -> tuple[Layer, ...]:
+        """The layers in the order they run in: an activation before a max pooling changes places with it.
+
+        All activations here are monotone, so max(f(x)) = f(max(x)), and f meets fewer elements.
+        """
+        layers = list(self.layers)
+        for i, (layer, following) in enumerate(pairwise(self.layers)):
+            if isinstance(layer, Activation) and isinstance(following, MaxPool2D):
+                layers[i : i + 2] = following, layer
+        return tuple(layers)
 
     @property
     def output_shape(self) -> Shape:
@@ -220,7 +235,7 @@ class Sequential:
         g: dict[int, Params] = {}
         h: dict[int, Params] = {}
         for i in reversed(range(self.first_with_params, len(self.layers))):
-            layer, of_layer, scope = self.layers[i], params.get(i, {}), space.scope(i)
+            layer, of_layer, scope = self.schedule[i], params.get(i, {}), space.scope(i)
             wants_x = i > self.first_with_params
             g_ys.append(g_y)
             h_ys.append(h_y)
@@ -251,7 +266,7 @@ class Sequential:
         a_xs: list[Array | None] = []
         total: dict[int, Params] = {}
         for i in range(first, len(self.layers)):
-            layer, of_layer, cache = self.layers[i], params.get(i, {}), sweep.caches[i]
+            layer, of_layer, cache = self.schedule[i], params.get(i, {}), sweep.caches[i]
             g_y, h_y = sweep.g_ys[i - first], sweep.h_ys[i - first]
             zeros = {name: array_module(p).zeros_like(p) for name, p in of_layer.items()}
             a_g_x, a_h_x = a_g_y, a_h_y
@@ -271,7 +286,7 @@ class Sequential:
 
         a_y = _add(self.loss.adjoint(sweep.loss_cache, a_loss, a_g_y, a_h_y), a_z)
         for i in reversed(range(first, len(self.layers))):
-            a_x, g_i = self.layers[i].backward(
+            a_x, g_i = self.schedule[i].backward(
                 params.get(i, {}), sweep.caches[i], a_y, space.scope(i), wants_x=i > first
             )
             total[i] = add_params(total[i], g_i)
@@ -280,7 +295,7 @@ class Sequential:
 
     def _forward(self, params: dict[int, Params], x: Array, space: Fresh) -> tuple[Array, list[Any]]:
         y, caches = x, []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.schedule):
             y, cache = layer.forward(params.get(i, {}), y, space.scope(i))
             caches.append(cache)
         return y, caches

@@ -130,6 +130,24 @@ def test_adjoint_of_a_batch_is_the_mean_over_its_samples():
     np.testing.assert_allclose(network.adjoint(theta, x, targets, a_g=v), np.mean(one_by_one, 0), rtol=1e-9)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu"])
+def test_an_activation_and_a_max_pooling_may_change_places(activation):
+    network = max_pooling(activation)
+    conv, f, pool, *rest = network.layers
+    as_written = Sequential((conv, f, Activation("identity"), pool, *rest), network.loss, network.input_shape)
+    assert network.schedule[1:3] == (pool, f)
+    assert as_written.schedule[1] == f
+    theta, x, targets = draw_batch(network)
+    for mode in ("hesscale", "gauss_newton", "exact"):
+        results = zip(
+            network.evaluate(theta, x, targets, mode),
+            as_written.evaluate(theta, x, targets, mode),
+            strict=True,
+        )
+        for swapped, written in results:
+            np.testing.assert_allclose(swapped, written, rtol=1e-10, atol=1e-14)
+
+
 def test_initial_weights_have_the_stated_spread():
     network = Sequential((Flatten(), FullyConnected(400, 300)), SoftmaxCrossEntropy(), (1, 20, 20))
     params = network.layout.split(network.init(np.random.default_rng(0), np.float64))

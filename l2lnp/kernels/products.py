@@ -1,10 +1,61 @@
-"""The one matrix product of the library."""
+"""The one matrix product of the library.
+
+OpenBLAS packs its operands into panels before it multiplies, except for small products
+(up to about 10^6 multiply-adds), for which it has a kernel that reads them in place. The
+thin products of this library, with a few tens of rows and tens of thousands of columns,
+spend most of their time packing; cut into small ones they run up to three times as fast
+(``docs/performance.md``).
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
+
 from l2lnp.backend import Array, array_module
+
+SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS does not pack
+_LEAST_COLUMNS = 128  # shorter blocks lose more by being many than they gain
+_LEAST_INNER = 512
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return ``a @ b``, written to ``out`` if given; a (..., O, K), b (..., K, M)."""
-    return array_module(a, b).matmul(a, b, out=out)
+    xp = array_module(a, b)
+    if xp is not np or a.ndim != 2 or b.ndim != 2:
+        return xp.matmul(a, b, out=out)
+    (o, k), m = a.shape, b.shape[1]
+    if m >= k:
+        block = _block(m, o * k, _LEAST_COLUMNS)
+        return np.matmul(a, b, out=out) if block == m else _by_columns(a, b, out, block)
+    block = _block(k, o * m, _LEAST_INNER)
+    return np.matmul(a, b, out=out) if block == k else _by_inner(a, b, out, block)
+
+
+def _by_columns(a: Array, b: Array, out: Array | None, block: int) -> Array:
+    """Cut the columns of b: each block of the result is a small product."""
+    (o, k), m = a.shape, b.shape[1]
+    if out is None:
+        out = np.empty((o, m), np.result_type(a, b))
+    blocks = out.reshape(o, -1, block).transpose(1, 0, 2)  # views, nothing is copied
+    np.matmul(a, b.reshape(k, -1, block).transpose(1, 0, 2), out=blocks)
+    return out
+
+
+def _by_inner(a: Array, b: Array, out: Array | None, block: int) -> Array:
+    """Cut the axis that is summed over: the result is a sum of small products."""
+    (o, _), m = a.shape, b.shape[1]
+    parts = np.matmul(a.reshape(o, -1, block).transpose(1, 0, 2), b.reshape(-1, block, m))
+    return parts.sum(0, out=out)
+
+
+@lru_cache
+def _block(length: int, area: int, least: int) -> int:
+    """Return the largest divisor of ``length`` that makes a small product, if it is at least ``least``."""
+    if length * area <= SMALL_PRODUCT:
+        return length
+    for block in range(SMALL_PRODUCT // area, least - 1, -1):
+        if length % block == 0:
+            return block
+    return length

@@ -51,7 +51,7 @@ def _leaky_relu(slope: float) -> Function:
 
 FUNCTIONS: dict[str, Function] = {
     "identity": Function(lambda x: x, lambda x, y: array_module(x).ones_like(x)),
-    "relu": Function(lambda x: array_module(x).maximum(x, 0), lambda x, y: _positive(x)),
+    "relu": Function(lambda x: array_module(x).maximum(x, 0), lambda x, y: x > 0),  # 0 or 1, as truth values
     "leaky_relu": _leaky_relu(0.01),
     "tanh": Function(
         lambda x: array_module(x).tanh(x),
@@ -139,7 +139,8 @@ class Activation(Layer):
         space: Fresh = FRESH,
         wants_x: bool = True,
     ) -> tuple[Array, Params]:
-        h_x = self.function.first(*cache) ** 2 * h_y
+        first = self.function.first(*cache)
+        h_x = first * first * h_y
         if self.function.second is not None and g_y is not None:
             h_x += self.function.second(*cache) * g_y
         return h_x, {}
@@ -166,7 +167,7 @@ class Activation(Layer):
         if a_h_x is None:
             return None, None, None, {}
         first = self.function.first(*cache)
-        a_h_y = first**2 * a_h_x
+        a_h_y = first * first * a_h_x
         if self.function.second is None or self.function.third is None:
             return a_h_y, None, None, {}
         second = self.function.second(*cache)

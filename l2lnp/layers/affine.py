@@ -7,7 +7,7 @@ gates over [x; hidden].
 
 from __future__ import annotations
 
-from l2lnp.backend import Array
+from l2lnp.backend import Array, array_module
 from l2lnp.kernels.products import matmul
 from l2lnp.layers.base import FRESH
 from l2lnp.tree import Params
@@ -41,9 +41,7 @@ def curvature(
     """
     w = params["w"]
     h_x = matmul((w * w).T, h_y, out=space.empty("h_x", x.shape, x)) if wants_x else None
-    x_squared = space.empty("x_squared", x.shape, x)
-    x_squared[...] = x
-    x_squared *= x_squared
+    x_squared = array_module(x).multiply(x, x, out=space.empty("x_squared", x.shape, x))
     h_w = matmul(h_y, x_squared.T, out=space.empty("h_w", w.shape, x))
     return h_x, {"w": h_w, "b": h_y.sum(1)}
 

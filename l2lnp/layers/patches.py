@@ -31,6 +31,11 @@ class Window:
     stride: Pair
     padding: Pair | str
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether two positions of the window can share a pixel."""
+        return self.size[0] > self.stride[0] or self.size[1] > self.stride[1]
+
     def pads(self, image: Pair) -> tuple[Pair, Pair]:
         """Return the pixels added (before, after) the rows and the columns of ``image``."""
         if self.padding == "valid":

@@ -39,9 +39,9 @@ class _Pool2D(Routing):
 
 
 class MaxPoolCache(NamedTuple):
-    """Which tap won in each window (as y, row-major number of the tap) and the image's rows and columns."""
+    """Which tap won in each window, one mask in the form of y per tap, and the image's rows and columns."""
 
-    winner: Array
+    won: list[Array]
     image: Pair
 
 
@@ -60,28 +60,30 @@ class MaxPool2D(_Pool2D):
         padded = pad(x, self.window, fill=-xp.inf, space=space)
         shape = (x.shape[0], *self.window.output(image), x.shape[3])
         y = space.empty("y", shape, x)
-        winner = xp.zeros(shape, xp.uint16)
-        for tap, (_, _, pixels) in enumerate(taps(padded, self.window, shape[1:3])):
-            if tap == 0:
-                y[...] = pixels
-                continue
-            # the taps come in order, so at most one mask is still to be raised to a later tap
-            xp.putmask(winner, pixels > y, tap)
+        y.fill(-xp.inf)
+        for _, _, pixels in taps(padded, self.window, shape[1:3]):
             xp.maximum(y, pixels, out=y)
-        return y, MaxPoolCache(winner, image)
+        won, still_free = [], xp.ones(shape, bool)
+        for _, _, pixels in taps(padded, self.window, shape[1:3]):
+            won.append((pixels == y) & still_free)
+            still_free &= ~won[-1]
+        return y, MaxPoolCache(won, image)
 
     def gather(self, cache: MaxPoolCache, v_x: Array) -> Array:
         padded = pad(v_x, self.window)
-        v_y = array_module(v_x).zeros(cache.winner.shape, v_x.dtype)
-        for tap, (_, _, pixels) in enumerate(taps(padded, self.window, cache.winner.shape[1:3])):
-            v_y += pixels * (cache.winner == tap)
-        return v_y
+        positions = cache.won[0].shape[1:3]
+        every_tap = taps(padded, self.window, positions)
+        return sum(pixels * won for (_, _, pixels), won in zip(every_tap, cache.won, strict=True))
 
     def scatter(self, cache: MaxPoolCache, v_y: Array, space: Fresh = FRESH, key: str = "v_x") -> Array:
         shape = (v_y.shape[0], *cache.image, v_y.shape[3])
         padded, image = blank(shape, self.window, v_y, space, key)
-        for tap, (_, _, pixels) in enumerate(taps(padded, self.window, v_y.shape[1:3])):
-            pixels += v_y * (cache.winner == tap)
+        every_tap = taps(padded, self.window, v_y.shape[1:3])
+        for (_, _, pixels), won in zip(every_tap, cache.won, strict=True):
+            if self.window.overlaps:
+                pixels += v_y * won
+            else:
+                array_module(v_y).multiply(v_y, won, out=pixels)
         return image
 
 

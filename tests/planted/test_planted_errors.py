@@ -38,7 +38,7 @@ class Planted(NamedTuple):
 
 PLANTED = [
     Planted("w for w^2", "layers/affine.py", "matmul((w * w).T, h_y", "matmul(w.T, h_y", LAYERS),
-    Planted("x for x^2", "layers/affine.py", "x_squared *= x_squared\n", "x_squared *= 1\n", LAYERS),
+    Planted("x for x^2", "layers/affine.py", "multiply(x, x, out", "multiply(x, 1, out", LAYERS),
     Planted("missing factor 2", "layers/affine.py", "a_x = 2 * x *", "a_x = x *", LAYERS),
     Planted("bias forgotten", "layers/affine.py", '+ a_h["b"][:, None]', "", LAYERS),
     Planted(
@@ -56,7 +56,7 @@ PLANTED = [
         "(totals[0] + 1) // 2, totals[0] // 2",
         LAYERS,
     ),
-    Planted("last maximum wins", "layers/pooling.py", "pixels > y", "pixels >= y", LAYERS),
+    Planted("all equal maxima win", "layers/pooling.py", "(pixels == y) & still_free", "pixels == y", LAYERS),
     Planted("max pooling padded with 0", "layers/pooling.py", "fill=-xp.inf", "fill=0.0", LAYERS),
     Planted(
         "h by 1/k^2 in average pooling",
@@ -69,7 +69,7 @@ PLANTED = [
         "f'' g_y dropped", "layers/activation.py", "h_x += self.function.second(*cache) * g_y", "pass", LAYERS
     ),
     Planted("wrong third derivative", "layers/activation.py", "(6 * y * y - 2)", "(6 * y * y + 2)", LAYERS),
-    Planted("relu slope 1 at 0", "layers/activation.py", "(x > 0).astype", "(x >= 0).astype", LAYERS),
+    Planted("relu slope 1 at 0", "layers/activation.py", "lambda x, y: x > 0)", "lambda x, y: x >= 0)", LAYERS),
     Planted("gates swapped", "layers/lstm_cell.py", '"ifon".index', '"fion".index', LAYERS),
     Planted(
         "product's square dropped",
