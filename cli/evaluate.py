@@ -39,14 +39,18 @@ def command(run: Path, split: str, out: Path | None, threads: int | None) -> Non
         refuse_existing(out)
     found = evaluate_run(run, split, threads)
     measured, names = found.measured, found.class_names
-    click.echo(f"{found.data}, {split} split, {measured.confusion.sum():,} pictures; after step {found.step:,}")
+    click.echo(
+        f"{found.data}, {split} split, {measured.confusion.sum():,} pictures; after step {found.step:,}"
+    )
     click.echo(f"  loss   {measured.loss:.4g}")
     click.echo(f"  error  {100 * measured.error:.2f} %\n")
     click.echo(table(measured.confusion, names))
     if out is not None:
         from l2lnp.runs.curves import draw_confusion
 
-        draw_confusion(out, measured.confusion, names, f"{found.data}, {split}: {100 * measured.error:.2f} % wrong")
+        draw_confusion(
+            out, measured.confusion, names, f"{found.data}, {split}: {100 * measured.error:.2f} % wrong"
+        )
         click.echo(f"\nwritten: {out}")
 
 

@@ -1,4 +1,4 @@
-"""Options that fill `l2lnp.runs.settings.TrainSettings`: their defaults are shown, and names completed, from there."""
+"""Options that fill `l2lnp.runs.settings.TrainSettings`; their defaults and known names come from there."""
 
 from __future__ import annotations
 
@@ -39,24 +39,28 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
     """Return a function that gives the names known for the setting ``what``."""
 
     def names() -> Iterable[str]:
-        from l2lnp import backend, curvature, data, networks, optimizers, pretrained
-        from l2lnp.runs.settings import DTYPES
+        from l2lnp import backend, curvature, networks, optimizers, pretrained
+        from l2lnp.checking.table import LAYERS, LOSSES
+        from l2lnp.data import loading
+        from l2lnp.runs.resolving import DTYPES
 
         return {
-            "data": data.NAMES,
+            "data": loading.NAMES,
             "network": networks.NETWORKS,
             "optimizer": optimizers.OPTIMIZERS,
             "curvature": curvature.MODES,
             "pretrained": pretrained.pretrained_names(),
             "backend": backend.BACKENDS,
             "dtype": DTYPES,
+            "layer": [*LAYERS, *LOSSES, "network"],
         }[what]
 
     return names
 
 
 def _default_text(name: str) -> str:
-    from l2lnp.runs.settings import JOINT_DEFAULTS, TrainSettings
+    from l2lnp.runs.resolving import JOINT_DEFAULTS
+    from l2lnp.runs.settings import TrainSettings
 
     special = {
         "learning_rate": "by optimizer",

@@ -125,15 +125,17 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int | None:
-    from l2lnp.runs.folder import free_name
+    from l2lnp.runs.resolving import resolve
     from l2lnp.runs.run import begin
-    from l2lnp.runs.settings import read_config, resolve
+    from l2lnp.runs.settings import read_config
 
-    settings = resolve({**(read_config(config) if config else {}), **given})
+    in_file = read_config(config) if config else {}
+    own = {**in_file.get("optimizer_settings", {}), **given.get("optimizer_settings", {})}
+    settings = resolve({**in_file, **given, "optimizer_settings": own})
     if given.get("backend") == "auto":
         click.echo(f"backend {settings.backend}, chosen by auto")
     with caught_interrupts() as is_interrupted:
-        run = begin(settings, out or free_name(settings))
+        run = begin(settings, out)
         with run.folder.lock():
             return _go_on(run, is_interrupted)
 
@@ -148,7 +150,9 @@ def _resume(path: Path, changes: Mapping[str, Any]) -> int | None:
         if folder.load_checkpoint().step == settings.steps:
             if not folder.curves.exists():
                 _draw(folder, settings)
-            click.echo(f"{path} is finished: all {settings.steps} steps are made; --steps N goes on to step N")
+            click.echo(
+                f"{path} is finished: all {settings.steps} steps are made; --steps N goes on to step N"
+            )
             return None
         run = resume(folder, settings)
         click.echo(f"going on from step {run.training.step}")
@@ -164,7 +168,9 @@ def _go_on(run: Run, is_interrupted: Callable[[], bool]) -> int | None:
         outcome = train(run, watcher, is_interrupted)
     _draw(folder, settings)
     if outcome.interrupted:
-        click.echo(f"interrupted after step {outcome.step}, saved; go on with: l2lnp train --resume {folder.path}")
+        click.echo(
+            f"interrupted after step {outcome.step}, saved; go on with: l2lnp train --resume {folder.path}"
+        )
         return INTERRUPTED
     click.echo(_table(outcome))
     click.echo(_written(folder))
@@ -213,7 +219,7 @@ def _written(folder: RunFolder) -> str:
         folder.environment: "versions and machine",
         folder.metrics: "training loss and test error by step",
         folder.curves: "the same as a picture",
-        folder.checkpoint: "the network and the optimizer, for evaluate, predict, export, --resume, --pretrained",
+        folder.checkpoint: "the network and the optimizer, for evaluate, predict, export and --resume",
     }
     lines = [f"  {path.name:17} {what}" for path, what in contents.items()]
     return f"\nwritten to {folder.path}:\n" + "\n".join(lines)

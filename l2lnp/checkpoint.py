@@ -1,4 +1,4 @@
-"""``checkpoint.h5``: everything that a run needs to go on in the same bytes, or to be used (``docs/runs.md``).
+"""``checkpoint.h5``: all that a run needs to go on in the same bytes, or to be used (``docs/runs.md``).
 
 A run goes on from the beginning of the unroll it was in (the *boundary*), because the
 unroll's tape is not stored. So a checkpoint holds theta twice: as it is, for use, and as

@@ -14,7 +14,9 @@ from l2lnp.networks.reader import read_network
 
 NETWORKS = ("small", "big", "row-lstm")
 
-_VARIANTS = {  # networks of another size for some pictures, by (name, rows, columns)
+_VARIANTS: dict[
+    tuple[object, ...], str
+] = {  # networks of another size for some pictures, by (name, rows, columns)
     ("small", 8, 8): "small-digits",
     ("big", 8, 8): "big-digits",
 }

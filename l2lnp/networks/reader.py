@@ -28,7 +28,10 @@ from l2lnp.layers import (
 from l2lnp.layers.base import Layer, Shape
 from l2lnp.network import Sequential
 
-LOSSES = {"softmax_cross_entropy": SoftmaxCrossEntropy, "mean_squared_error": MeanSquaredError}
+LOSSES: dict[str, type[SoftmaxCrossEntropy] | type[MeanSquaredError]] = {
+    "softmax_cross_entropy": SoftmaxCrossEntropy,
+    "mean_squared_error": MeanSquaredError,
+}
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu", "identity")
 
 Size = int | list[int]
@@ -78,7 +81,9 @@ def _read_layers(tables: Any, source: str, shape: Shape, n_classes: int) -> tupl
         try:
             layer, shape = _read_layer(table, shape, n_classes)
         except InputError as error:
-            reason = str(error).rpartition(" layer: ")[2]  # the layer's own name, if it gave one, is said already
+            reason = str(error).rpartition(" layer: ")[
+                2
+            ]  # the layer's own name, if it gave one, is said already
             raise InputError(f"{source}, layer {number} ({table.get('kind')}): {reason}") from None
         layers.append(layer)
     if shape != (n_classes,):

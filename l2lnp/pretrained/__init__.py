@@ -46,8 +46,9 @@ class LearnedOptimizer:
         for key, wanted in template.items():
             if key not in self.phi:
                 has = ", ".join(sorted({name.partition("/")[0] for name in self.phi}))
+                group = key.partition("/")[0]
                 raise InputError(
-                    f"the learned optimizer has no '{key.partition('/')[0]}', which this network needs: it has {has}"
+                    f"this network needs an LSTM '{group}', but the learned optimizer has only: {has}"
                 )
             if self.phi[key].shape != wanted.shape:
                 raise InputError(

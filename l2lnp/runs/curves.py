@@ -44,7 +44,9 @@ def draw_confusion(path: Path, confusion: np.ndarray, names: Sequence[str], titl
     if n <= _MOST_NUMBERED:
         for row, column in np.argwhere(confusion > 0):
             color = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=9)
+            axes.text(
+                column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=9
+            )
         is_long = max(map(len, names)) > 2
         axes.set_xticks(range(n), names, rotation=90 if is_long else 0)
         axes.set_yticks(range(n), names)
@@ -78,7 +80,7 @@ def _draw_loss(axes: Axes, steps: list[int], values: list[float]) -> None:
 
 
 def _smooth(x: np.ndarray, y: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the geometric mean of each ``width`` neighbours, at their middle: a mean as a log axis shows it."""
+    """Return the geometric mean of each ``width`` neighbours, at their middle: the mean on a log axis."""
     kernel = np.full(width, 1 / width)
     return np.convolve(x, kernel, "valid"), np.exp(np.convolve(np.log(y), kernel, "valid"))
 

@@ -29,7 +29,11 @@ def describe_environment(settings: TrainSettings, step: int) -> dict[str, Any]:
         "cupy": _cupy_version(),
         "backend": settings.backend,
         "device": _device(settings.backend),
-        "blas": [f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if "blas" in pool["user_api"]],
+        "blas": [
+            f"{pool['internal_api']} {pool['version']}"
+            for pool in threadpool_info()
+            if "blas" in pool["user_api"]
+        ],
         "threads": settings.threads,
         "cores": available_cores(),
         "system": f"{platform.system()} {platform.machine()}",

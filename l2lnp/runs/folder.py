@@ -6,6 +6,7 @@ wherever it was killed. Nothing that exists is ever overwritten by a new run.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -22,6 +23,13 @@ from l2lnp.files import cannot, read_text, replace_file, sync
 from l2lnp.runs.settings import TrainSettings, read_config
 
 _HEADER = "# The settings of this run; `l2lnp train --config` reads them back.\n\n"
+
+
+class RunFolderExistsError(InputError):
+    """A new run was to be put where something stands already."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already: choose another --out, or go on with it by --resume {path}")
 
 
 @dataclass(frozen=True)
@@ -111,18 +119,20 @@ def create_run_folder(path: Path, fill: Callable[[RunFolder], None]) -> RunFolde
     Raises
     ------
     InputError
-        If ``path`` exists or cannot be written; then nothing is left behind.
+        If ``path`` exists (`RunFolderExistsError`) or cannot be written; then nothing is left behind.
     """
-    _refuse_existing(path)
+    if path.is_symlink() or path.exists():
+        raise RunFolderExistsError(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         partial.mkdir(parents=True)
         fill(RunFolder(partial))
-        _refuse_existing(path)
         partial.rename(path)
         sync(path.parent)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise RunFolderExistsError(path) from error
         raise cannot("make the run folder", path, error) from error
     except InputError as error:
         raise InputError(str(error).replace(str(partial), str(path))) from error
@@ -137,11 +147,6 @@ def free_name(settings: TrainSettings, parent: Path = Path("runs")) -> Path:
     """Return the first free folder name for a run with ``settings``: ``runs/digits-small-slstm-1``, ..."""
     stem = "-".join(Path(part).stem for part in (settings.data, settings.network, settings.optimizer))
     return next(path for n in count(1) if not (path := parent / f"{stem}-{n}").exists())
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.is_symlink() or path.exists():
-        raise InputError(f"{path} exists already: choose another --out, or go on with that run by --resume {path}")
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -67,7 +67,9 @@ def write_metrics(path: Path, lines: Iterable[Line]) -> None:
 
 def losses(lines: Iterable[Line]) -> tuple[list[int], list[float]]:
     """Return the steps with a finite training loss, and the losses."""
-    pairs = [(x.step, x.train_loss) for x in lines if x.train_loss is not None and math.isfinite(x.train_loss)]
+    pairs = [
+        (x.step, x.train_loss) for x in lines if x.train_loss is not None and math.isfinite(x.train_loss)
+    ]
     return [step for step, _ in pairs], [loss for _, loss in pairs]
 
 

@@ -18,7 +18,7 @@ from l2lnp.runs.folder import RunFolder
 
 
 class Scored(NamedTuple):
-    """A class and its probability; for a network trained on the squared error its output, which is 1 at best."""
+    """A class and its probability; for a network with squared error its output, which aims at 1."""
 
     name: str
     score: float
@@ -60,7 +60,11 @@ def read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
             plain = picture.convert("L" if channels == 1 else "RGB")
             resized = plain.resize((columns, rows), Image.Resampling.BOX)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or no picture"
+        reason = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "it is damaged, or no picture"
+        )
         raise InputError(f"cannot read the picture {path}: {reason}") from error
     return np.asarray(resized).reshape(shape)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ def describe(settings: TrainSettings, dataset: Dataset, network_file: NetworkFil
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Return a checksum by which a run knows its data again: of sizes, classes, mean, deviation and labels."""
+    """Return a checksum by which a run knows its data again: of sizes, classes, mean and labels."""
     digest = hashlib.sha256(repr((dataset.image_shape, list(dataset.class_names))).encode())
     for values in (dataset.mean, dataset.deviation):
         digest.update(np.asarray(values, np.float64).tobytes())
@@ -130,7 +131,7 @@ def _optimizer(settings: TrainSettings, task: Classification) -> Optimizer:
     return make_optimizer(settings.optimizer, task.layout, **given)
 
 
-def _joint_settings(settings: TrainSettings) -> dict[str, object]:
+def _joint_settings(settings: TrainSettings) -> dict[str, Any]:
     names = ("unroll_length_steps", "meta_learning_rate", "clip_norm", "second_derivatives")
     return {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
 

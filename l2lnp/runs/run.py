@@ -13,7 +13,7 @@ from l2lnp.errors import InputError
 from l2lnp.files import replace_file
 from l2lnp.meta.joint import Training
 from l2lnp.runs.environment import describe_environment
-from l2lnp.runs.folder import RunFolder, create_run_folder
+from l2lnp.runs.folder import RunFolder, RunFolderExistsError, create_run_folder, free_name
 from l2lnp.runs.metrics import Line, read_metrics, write_metrics
 from l2lnp.runs.problem import Problem, on_backend, pose
 from l2lnp.runs.settings import TrainSettings, check_given, full_path, option, parse_config
@@ -53,8 +53,8 @@ class Run:
         )
 
 
-def begin(settings: TrainSettings, path: Path) -> Run:
-    """Make the run folder ``path`` and return the run before its first step.
+def begin(settings: TrainSettings, path: Path | None = None) -> Run:
+    """Make the run folder ``path``, or one with a free name, and return the run before its first step.
 
     Raises
     ------
@@ -70,7 +70,13 @@ def begin(settings: TrainSettings, path: Path) -> Run:
         replace_file(folder.metrics, b"")
         folder.save_checkpoint(Run(folder, problem, training, [], 0.0).checkpoint(training, training, 0.0))
 
-    return Run(create_run_folder(path, fill), problem, training, [], 0.0)
+    while True:
+        try:
+            folder = create_run_folder(path or free_name(settings), fill)
+            return Run(folder, problem, training, [], 0.0)
+        except RunFolderExistsError:
+            if path is not None:
+                raise  # otherwise another run took the name meanwhile
 
 
 def resume(folder: RunFolder, settings: TrainSettings) -> Run:

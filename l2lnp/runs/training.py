@@ -11,7 +11,6 @@ from l2lnp.meta.joint import Training
 from l2lnp.runs.metrics import Line, append_line
 from l2lnp.runs.run import Run
 
-
 _PAUSE_PER_SAVE = 20  # a large checkpoint is written so seldom that it takes a twentieth of the time
 
 

@@ -1,0 +1,123 @@
+"""Complete what is asked of a run by defaults that depend on the optimizer, and refuse what does not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from l2lnp.backend import load_backend
+from l2lnp.curvature import ADJOINT_MODES, MODES
+from l2lnp.errors import InputError, unknown_name
+from l2lnp.execution import available_cores
+from l2lnp.optimizers import OPTIMIZERS
+from l2lnp.optimizers.base import Optimizer
+from l2lnp.pretrained import load_learned_optimizer
+from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
+
+DTYPES = ("float32", "float64")
+JOINT_DEFAULTS: dict[str, Any] = {
+    "second_derivatives": False,
+    "unroll_length_steps": 5,
+    "meta_learning_rate": 0.01,
+    "clip_norm": 1.0,
+}
+
+
+def resolve(given: Mapping[str, Any]) -> TrainSettings:
+    """Return complete settings from those ``given``; the others take their defaults.
+
+    Raises
+    ------
+    InputError
+        If a value is of a wrong type or out of range, or settings do not fit together.
+    """
+    given = {name: value for name, value in check_given(given).items() if value is not None}
+    values = {**vars(TrainSettings()), "threads": available_cores(), **given, **_of_pretrained(given)}
+    if values["dtype"] not in DTYPES:
+        raise unknown_name("dtype", values["dtype"], DTYPES)
+    values.update(_of_optimizer(values, given))
+    values["backend"] = load_backend(values["backend"]).__name__
+    return TrainSettings(**{name: full_path(name, value) for name, value in values.items()})
+
+
+def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file given as ``pretrained`` says about the optimizer it holds."""
+    if "pretrained" not in given:
+        return {}
+    learned = load_learned_optimizer(given["pretrained"])
+    if given.get("optimizer", learned.name) != learned.name:
+        raise InputError(
+            f"--pretrained {given['pretrained']} holds an {learned.name}, not a {given['optimizer']}: "
+            f"leave out --optimizer, or give --optimizer {learned.name}"
+        )
+    own = {**learned.settings, **given.get("optimizer_settings", {})}
+    return {
+        "optimizer": learned.name,
+        "curvature": given.get("curvature", learned.curvature),
+        "optimizer_settings": own,
+    }
+
+
+def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of the settings that only some optimizers have; refuses those given in vain."""
+    name = values["optimizer"]
+    if name not in OPTIMIZERS:
+        raise unknown_name("optimizer", name, OPTIMIZERS)
+    optimizer = OPTIMIZERS[name]
+    found: dict[str, Any] = {"optimizer_settings": _own_settings(optimizer, values["optimizer_settings"])}
+    if optimizer.uses_curvature:
+        found["curvature"] = values["curvature"] or "hesscale"
+        if found["curvature"] not in MODES:
+            raise unknown_name("curvature mode", found["curvature"], MODES)
+    else:
+        _refuse(given, ["curvature"], f"{name}, which uses gradients alone")
+    if not optimizer.learned:
+        _refuse(given, ["pretrained", "joint", *JOINT_DEFAULTS], f"{name}, which learns nothing")
+        rate = next(f.default for f in fields(optimizer) if f.name == "learning_rate")
+        return {**found, "learning_rate": values["learning_rate"] or rate}
+
+    _refuse(given, ["learning_rate"], f"{name}, which learns the size of its steps")
+    found["joint"] = given.get("joint", True)
+    if found["joint"]:
+        found.update({name: given.get(name, default) for name, default in JOINT_DEFAULTS.items()})
+        _check_second_derivatives(found)
+    else:
+        _refuse(given, list(JOINT_DEFAULTS), "a frozen optimizer: it belongs to --joint")
+        if "pretrained" not in given:
+            raise InputError(
+                f"--frozen needs --pretrained: an {name} that has learned nothing would train nothing"
+            )
+    return found
+
+
+_NOT_OWN = ("layout", "learning_rate", "execution")  # fields of optimizers that are given otherwise
+
+
+def _own_settings(optimizer: type[Optimizer], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of the optimizer itself: ``asked``, and the defaults of the others."""
+    known = {f.name: f.default for f in fields(optimizer) if f.name not in _NOT_OWN}
+    for name, value in asked.items():
+        if name not in known:
+            raise unknown_name(f"setting of {optimizer.name}", name, known)
+        wanted = type(known[name])
+        fits = type(value) is wanted or (type(value), wanted) in ((int, float), (list, tuple))
+        if not fits or (wanted is float and not math.isfinite(value)):
+            raise InputError(f"{optimizer.name}: {name} must be like {known[name]!r}, not {value!r}")
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in {**known, **asked}.items()}
+
+
+def _refuse(given: Mapping[str, Any], names: list[str], why: str) -> None:
+    for name in names:
+        if name in given:
+            raise InputError(f"{option(name)} does not apply to {why}")
+
+
+def _check_second_derivatives(found: Mapping[str, Any]) -> None:
+    mode = found.get("curvature")
+    if found["second_derivatives"] and mode is not None and mode not in ADJOINT_MODES:
+        raise InputError(
+            f"--second-derivatives cannot go through --curvature {mode}: "
+            f"it is supported for {', '.join(ADJOINT_MODES)}"
+        )
