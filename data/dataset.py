@@ -1,31 +1,32 @@
 """Data sets and their splits: mini-batches, normalised and batch-last, as the networks take them.
 
-A mini-batch is a pure function of (seed, step): epoch e runs through the split in
-the order that ``generator(seed, "batches", e)`` draws, in consecutive slices of the
-batch size; what is left at the end of an epoch is dropped. A run that is resumed
-at any step therefore sees the same batches as one never interrupted.
+A mini-batch is a pure function of (seed, step): epoch e runs through the split in an
+order that ``generator(seed, "batches", e)`` draws, in consecutive slices of the batch
+size; what is left at the end of an epoch is dropped. A run that is resumed at any
+step therefore sees the same batches as one never interrupted, in every array library.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from l2lnp.backend import Array, to_backend
+from l2lnp.data.augmentation import Augmentation
 from l2lnp.data.hdf5 import Description, moments, survey
-from l2lnp.data.hdf5_reading import open_file
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.randomness import generator
 
 SPLITS = ("train", "validation", "test")
 
 Batch = tuple[Array, Array]  # x (C, H, W, n) normalised, targets (n,) int64
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # train and test: images (N, H, W, C) uint8, labels (N,)
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,30 @@ class Normalisation:
         return x
 
 
-class Split:
-    """A part of a data set, in memory: images (N, H, W, C) uint8 and labels (N,).
+@dataclass(frozen=True)
+class Shard:
+    """One process of ``n_ranks`` that share each mini-batch: their shares, joined by rank, are the batch."""
+
+    rank: int = 0
+    n_ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.n_ranks:
+            raise InputError(f"rank {self.rank} of {self.n_ranks}: ranks count from 0 to {self.n_ranks - 1}")
+
+    def of(self, batch_size: int) -> slice:
+        """Return this rank's part of a mini-batch."""
+        size, rest = divmod(batch_size, self.n_ranks)
+        if rest:
+            raise InputError(f"a batch of {batch_size} cannot be shared equally by {self.n_ranks} ranks")
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+
+WHOLE = Shard()
+
+
+class Split(ABC):
+    """A part of a data set.
 
     Attributes
     ----------
@@ -54,9 +77,8 @@ class Split:
     labels : (N,) int64
     """
 
-    def __init__(self, name: str, images: np.ndarray, labels: np.ndarray, normalise: Normalisation) -> None:
+    def __init__(self, name: str, labels: np.ndarray, normalise: Normalisation) -> None:
         self.name = name
-        self.images = images
         self.labels = labels
         self._normalise = normalise
 
@@ -67,8 +89,7 @@ class Split:
 
     def batch(self, indices: np.ndarray, xp: ModuleType = np, dtype: DTypeLike = np.float32) -> Batch:
         """Return the pictures at ``indices`` (n,) as x (C, H, W, n) in ``xp``, and their labels (n,)."""
-        images = to_backend(xp, self.images[indices])
-        return self._normalise(images, xp, dtype), to_backend(xp, self.labels[indices])
+        return self._finish(self._read(np.asarray(indices)), indices, xp, dtype)
 
     def batches(
         self,
@@ -77,20 +98,37 @@ class Split:
         start_step: int = 0,
         xp: ModuleType = np,
         dtype: DTypeLike = np.float32,
+        augmentation: Augmentation | None = None,
+        shard: Shard = WHOLE,
     ) -> Iterator[Batch]:
         """Yield the mini-batches of steps ``start_step``, ``start_step + 1``, ... without end.
 
         Raises
         ------
         InputError
-            If the split has fewer than ``batch_size`` samples.
+            If the split has fewer than ``batch_size`` samples, or the ranks cannot share it.
         """
-        steps = self.steps_per_epoch(batch_size)
-        return (
-            self.batch(indices, xp, dtype)
-            for epoch in count(start_step // steps)
-            for indices in self._epoch(seed, epoch, batch_size)[max(0, start_step - epoch * steps) :]
-        )
+        self.steps_per_epoch(batch_size)
+        share = shard.of(batch_size)
+
+        def serve() -> Iterator[Batch]:
+            steps = self._steps(seed, batch_size, start_step)
+            mine = ((step, indices[share]) for step, indices in steps)
+            for step, indices, images in self._pictures(mine, batch_size):
+                if augmentation is not None:
+                    images = augmentation(images, seed, step, batch_size, share)
+                yield self._finish(images, indices, xp, dtype)
+
+        return serve()
+
+    def in_order(
+        self, batch_size: int, xp: ModuleType = np, dtype: DTypeLike = np.float32
+    ) -> Iterator[Batch]:
+        """Yield the whole split once, in its own order; the last batch may be smaller."""
+        starts = range(0, self.n_samples, batch_size)
+        steps = ((i, np.arange(a, min(a + batch_size, self.n_samples))) for i, a in enumerate(starts))
+        for _, indices, images in self._pictures(steps, batch_size):
+            yield self._finish(images, indices, xp, dtype)
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the number of whole mini-batches in one pass through the split."""
@@ -101,11 +139,44 @@ class Split:
             )
         return self.n_samples // batch_size
 
-    def _epoch(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
-        """Return the indices of all mini-batches of an epoch (steps, batch_size)."""
-        order = generator(seed, "batches", epoch).permutation(self.n_samples)
-        n_used = self.steps_per_epoch(batch_size) * batch_size
-        return order[:n_used].reshape(-1, batch_size)
+    def _steps(self, seed: int, batch_size: int, start_step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the number of each step and the indices (batch_size,) of its mini-batch."""
+        n_steps = self.steps_per_epoch(batch_size)
+        for epoch in count(start_step // n_steps):
+            order = self._order(generator(seed, "batches", epoch))
+            first = epoch * n_steps
+            for step in range(max(start_step, first), first + n_steps):
+                place = (step - first) * batch_size
+                yield step, order[place : place + batch_size]
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the order (N,) of one epoch."""
+        return rng.permutation(self.n_samples)
+
+    def _pictures(
+        self, steps: Iterator[tuple[int, np.ndarray]], batch_size: int
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Add to each step its images (n, H, W, C)."""
+        return ((step, indices, self._read(indices)) for step, indices in steps)
+
+    @abstractmethod
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        """Return the images (n, H, W, C) uint8 at ``indices`` (n,)."""
+
+    def _finish(self, images: np.ndarray, indices: np.ndarray, xp: ModuleType, dtype: DTypeLike) -> Batch:
+        x = self._normalise(to_backend(xp, images), xp, dtype)
+        return x, to_backend(xp, self.labels[indices])
+
+
+class MemorySplit(Split):
+    """A part of a data set in memory: images (N, H, W, C) uint8."""
+
+    def __init__(self, name: str, images: np.ndarray, labels: np.ndarray, normalise: Normalisation) -> None:
+        super().__init__(name, labels, normalise)
+        self.images = images
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        return self.images[indices]
 
 
 @dataclass(frozen=True)
@@ -136,33 +207,30 @@ class Dataset:
         return split
 
 
-def from_arrays(description: Description, arrays: dict[str, tuple[np.ndarray, np.ndarray]]) -> Dataset:
-    """Return the `Dataset` of images (N, H, W, C) uint8 and labels (N,) for train and test, in memory."""
-    mean, deviation = moments(survey(arrays["train"][0])[0])
-    return _in_memory(description, mean, deviation, arrays)
-
-
-def _in_memory(
+def in_memory(
     description: Description,
-    mean: np.ndarray,
-    deviation: np.ndarray,
-    arrays: dict[str, tuple[np.ndarray, np.ndarray]],
+    arrays: Arrays,
+    statistics: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Dataset:
+    """Return the `Dataset` of ``arrays``; mean and deviation (C,) are computed unless given."""
+    mean, deviation = statistics or moments(survey(arrays["train"][0])[0])
     normalise = Normalisation(mean, deviation)
-    rows = train_and_validation(len(arrays["train"][1]))
-    splits = {
-        name: Split(name, arrays["train"][0][r], arrays["train"][1][r], normalise) for name, r in rows.items()
+    images, labels = arrays["train"]
+    splits: dict[str, Split] = {
+        name: MemorySplit(name, images[rows], labels[rows], normalise)
+        for name, rows in train_and_validation(len(labels)).items()
     }
-    splits["test"] = Split("test", *arrays["test"], normalise)
-    return Dataset(
-        description.name,
-        list(description.class_names),
-        description.image_shape,
-        mean,
-        deviation,
-        description.provenance,
-        splits,
-    )
+    splits["test"] = MemorySplit("test", *arrays["test"], normalise)
+    return assemble(description, mean, deviation, splits)
+
+
+def assemble(
+    description: Description, mean: np.ndarray, deviation: np.ndarray, splits: dict[str, Split]
+) -> Dataset:
+    """Return the `Dataset` that has these splits."""
+    names = list(description.class_names)
+    shape, provenance = description.image_shape, description.provenance
+    return Dataset(description.name, names, shape, mean, deviation, provenance, splits)
 
 
 def train_and_validation(n_train: int) -> dict[str, np.ndarray]:
@@ -173,11 +241,3 @@ def train_and_validation(n_train: int) -> dict[str, np.ndarray]:
     order = np.random.default_rng(0).permutation(n_train)
     n_kept = n_train - n_train // 10
     return {"train": np.sort(order[:n_kept]), "validation": np.sort(order[n_kept:])}
-
-
-def load_file(path: Path) -> Dataset:
-    """Return the data set in an HDF5 file of the layout in `l2lnp.data.hdf5`, read into memory."""
-    file, contents = open_file(path)
-    with file:
-        arrays = {split: (file[split]["images"][...], labels) for split, labels in contents.labels.items()}
-    return _in_memory(contents.description, contents.mean, contents.deviation, arrays)

@@ -24,12 +24,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from l2lnp.errors import InputError
+from l2lnp.files import cannot, sync
 
 FORMAT = "l2lnp images"
 FORMAT_VERSION = 1
@@ -79,16 +81,25 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
+        raise cannot("write", path, error) from None
     os.close(handle)
     beside = Path(name)
     try:
         yield beside
-        refuse_existing(path)
         beside.chmod(0o644)
-        beside.replace(path)
+        publish(beside, path)
+    except OSError as error:
+        raise cannot("write", path, error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def publish(beside: Path, path: Path) -> None:
+    """Give the finished file ``beside`` its name ``path``, which must still be free."""
+    sync(beside)
+    refuse_existing(path)
+    beside.replace(path)
+    sync(path.parent)
 
 
 def refuse_existing(path: Path) -> None:
@@ -106,11 +117,7 @@ def create_datasets(
     pictures later changes nothing but their bytes.
     """
     shape = description.image_shape
-    rows = max(1, _CHUNK_BYTES // int(np.prod(shape)))
-    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    if not compress:
-        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    rows = max(1, _CHUNK_BYTES // prod(shape))
     for split in SPLITS:
         n = sizes.get(split, 0)
         group = file.create_group(split)
@@ -118,18 +125,32 @@ def create_datasets(
             "images",
             (n, *shape),
             np.uint8,
-            chunks=(min(max(n, 1), rows), *shape),
             maxshape=(None, *shape),
+            chunks=(min(max(n, 1), rows), *shape),
             compression="gzip" if compress else None,
-            shuffle=False,
-            dcpl=early,
+            dcpl=None if compress else _at_once(),
         )
-        group.create_dataset("labels", (n,), "<i4", maxshape=(None,), chunks=(min(max(n, 1), 1 << 14),))
+        group.create_dataset(
+            "labels",
+            (n,),
+            "<i4",
+            maxshape=(None,),
+            chunks=(min(max(n, 1), _CHUNK_BYTES // 4),),
+            dcpl=_at_once(),
+        )
     file.attrs["format"] = FORMAT
     file.attrs["format_version"] = FORMAT_VERSION
     file.attrs["name"] = description.name
     file.attrs["provenance"] = description.provenance
     file.attrs["class_names"] = "\n".join(description.class_names)
+
+
+def _at_once() -> h5py.h5p.PropDCID:
+    """Return the setting that gives a dataset its room in the file when it is created."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return plan
 
 
 def seal(file: h5py.File, path: Path) -> None:
@@ -150,7 +171,7 @@ def seal(file: h5py.File, path: Path) -> None:
 def survey(images: np.ndarray | h5py.Dataset) -> tuple[np.ndarray, str]:
     """Return how often each channel takes each value (C, 256), and the SHA-256; block by block."""
     n_channels = images.shape[-1]
-    rows = max(1, _BLOCK_BYTES // int(np.prod(images.shape[1:])))
+    rows = max(1, _BLOCK_BYTES // prod(images.shape[1:]))
     histogram = np.zeros((n_channels, 256), np.int64)
     digest = hashlib.sha256()
     for start in range(0, len(images), rows):

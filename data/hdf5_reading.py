@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from l2lnp.data.hdf5 import FORMAT, FORMAT_VERSION, LEAST_DEVIATION, SPLITS, Description
+from l2lnp.data.hdf5 import FORMAT, FORMAT_VERSION, LEAST_DEVIATION, SPLITS, Description, moments, survey
 from l2lnp.errors import InputError
 
 _LARGEST_EXPANSION = 1100  # deflate gives at most 1032 bytes for one
@@ -48,6 +51,49 @@ def open_file(path: Path) -> tuple[h5py.File, Contents]:
     except Exception as error:  # the HDF5 library raises every type there is on damaged files
         file.close()
         raise InputError(f"{path} is damaged ({type(error).__name__}: {error})") from None
+
+
+def check_digest(file: h5py.File, path: Path, place: str, values: np.ndarray) -> None:
+    """Raise `InputError` unless ``values`` have the checksum that stands at ``place``, if one does."""
+    expected = file[place].attrs.get("sha256")
+    if expected is not None and expected != hashlib.sha256(np.ascontiguousarray(values).data).hexdigest():
+        raise InputError(f"{path} is damaged: the checksum of {place} does not match")
+
+
+def verify_file(path: Path) -> Contents:
+    """Read everything in ``path`` once, in constant memory, and compare checksums, mean and deviation.
+
+    Raises
+    ------
+    InputError
+        If the file is not what it says.
+    """
+    file, contents = open_file(path)
+    with file:
+        for split, labels in contents.labels.items():
+            check_digest(file, path, f"{split}/labels", labels.astype("<i4"))
+            with reading(path, f"{split}/images"):
+                histogram, digest = survey(file[split]["images"])
+            if digest != file[split]["images"].attrs.get("sha256", digest):
+                raise InputError(f"{path} is damaged: the checksum of {split}/images does not match")
+            if split == "train":
+                _check_moments(path, contents, histogram)
+    return contents
+
+
+@contextmanager
+def reading(path: Path, place: str) -> Iterator[None]:
+    """Turn the failure to read values, such as a compressed piece that does not unpack, into `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} is damaged: {place} cannot be read ({error})") from None
+
+
+def _check_moments(path: Path, contents: Contents, histogram: np.ndarray) -> None:
+    for key, value in zip(("mean", "deviation"), moments(histogram), strict=True):
+        if not np.allclose(getattr(contents, key), value, rtol=1e-6, atol=1e-9):
+            raise InputError(f"{path} is damaged: {key} is not that of its training images")
 
 
 class _ContentError(Exception):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from l2lnp.data.dataset import Dataset, from_arrays, load_file
+from l2lnp.data.dataset import Arrays, Dataset, in_memory
 from l2lnp.data.hdf5 import Description
-from l2lnp.data.mnist import Arrays, read_mnist
+from l2lnp.data.mnist import read_mnist
+from l2lnp.data.streaming import load_file
 from l2lnp.errors import InputError, unknown_name
 
 READERS: dict[str, Callable[[Path], tuple[Description, Arrays]]] = {"mnist": read_mnist}
@@ -37,4 +38,4 @@ def load_dataset(name_or_path: str, data_dir: Path | None = None) -> Dataset:
     if data_dir is None:
         raise InputError(f"data set '{name_or_path}' is not bundled: say with --data-dir where its files are")
     inner = data_dir / name_or_path
-    return from_arrays(*READERS[name_or_path](inner if inner.is_dir() else data_dir))
+    return in_memory(*READERS[name_or_path](inner if inner.is_dir() else data_dir))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from l2lnp.data.dataset import Arrays
 from l2lnp.data.hdf5 import Description
 from l2lnp.data.idx import read_idx
 from l2lnp.errors import InputError
@@ -16,8 +17,6 @@ from l2lnp.errors import InputError
 FILES = {"train": "train", "test": "t10k"}  # how the official names begin
 CLASS_NAMES = tuple("0123456789")
 PROVENANCE = "MNIST, LeCun, Cortes and Burges (1998), from the official idx files; CC BY-SA 3.0"
-
-Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # by split: images (N, H, W, C) uint8, labels (N,) int64
 
 
 def read_mnist(folder: Path) -> tuple[Description, Arrays]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l2lnp.data import load_dataset
-from l2lnp.data.dataset import from_arrays
+from l2lnp.data.dataset import in_memory
 from l2lnp.data.hdf5 import Description
 from l2lnp.errors import InputError
 from l2lnp.randomness import generator
@@ -27,7 +27,7 @@ def random_arrays(n_train=40, n_test=11):
 @pytest.fixture(scope="module")
 def dataset():
     names = tuple(f"class {i}" for i in range(250))
-    return from_arrays(Description("random", names, (3, 2, 1), "drawn at random"), random_arrays())
+    return in_memory(Description("random", names, (3, 2, 1), "drawn at random"), random_arrays())
 
 
 def recovered(dataset, x):
@@ -60,7 +60,7 @@ def test_rows_and_columns_and_colours_stay_what_they_are():
     rng = np.random.default_rng(1)
     images, labels = rng.integers(0, 256, (30, 4, 5, 3), np.uint8), rng.integers(0, 2, 30)
     description = Description("colours", ("a", "b"), (4, 5, 3), "drawn at random")
-    dataset = from_arrays(description, {"train": (images, labels), "test": (images, labels)})
+    dataset = in_memory(description, {"train": (images, labels), "test": (images, labels)})
     x, _ = dataset.split("test").batch(np.array([7]), dtype=np.float64)
     scaled = (images[7] / 255 - dataset.mean) / dataset.deviation
     np.testing.assert_allclose(x[..., 0], scaled.transpose(2, 0, 1), rtol=1e-12, atol=1e-12)
@@ -111,6 +111,6 @@ def test_refuses_unknown_names():
 def test_refuses_a_split_without_samples():
     arrays = random_arrays(n_test=0)
     names = tuple(f"class {i}" for i in range(250))
-    dataset = from_arrays(Description("random", names, (3, 2, 1), "drawn at random"), arrays)
+    dataset = in_memory(Description("random", names, (3, 2, 1), "drawn at random"), arrays)
     with pytest.raises(InputError, match="'random' holds no test samples"):
         dataset.split("test")

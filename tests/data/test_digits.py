@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 
 from l2lnp.data import load_dataset
-from l2lnp.data.dataset import load_file
 from l2lnp.data.digits import N_TRAIN, convert
+from l2lnp.data.streaming import load_file
 
 
 def test_the_bundled_file():

@@ -1,0 +1,167 @@
+"""Splits too big for memory: read from their file in the background, in constant memory.
+
+The order of an epoch is drawn in two stages, so that the file is read in long pieces:
+blocks of neighbouring pictures are put in a random order, then the pictures within
+each window of consecutive blocks. A split that fits into one window is shuffled as a
+whole. Sizes of blocks and windows depend on the size of a picture alone, so the order
+is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+from math import prod
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import h5py
+import numpy as np
+
+from l2lnp.data.dataset import Batch, Dataset, Normalisation, Split, assemble, in_memory, train_and_validation
+from l2lnp.data.hdf5_reading import Contents, check_digest, open_file, reading
+from l2lnp.data.prefetch import prefetch
+
+MEMORY_LIMIT_BYTES = 1 << 30  # data sets with more bytes of pictures are streamed
+WINDOW_BYTES = 1 << 26  # at most three windows are in memory: in use, ready, and being read
+BLOCK_BYTES = 1 << 20
+
+_BATCHES_AHEAD = 3
+_GAP_BYTES = 1 << 15  # pictures that nobody asked for are read along where they are fewer than this
+_SPAN_BYTES = 1 << 22  # of one read
+
+
+def load_file(path: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> Dataset:
+    """Return the data set in an HDF5 file: in memory where it is small, else streamed.
+
+    In memory, the checksums of its pictures are compared as well.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or not in the layout of `l2lnp.data.hdf5`.
+    """
+    file, contents = open_file(path)
+    with file:
+        for split, labels in contents.labels.items():
+            check_digest(file, path, f"{split}/labels", labels.astype("<i4"))
+        if contents.images_bytes > memory_limit_bytes:
+            return _streamed(path, contents)
+        arrays = {}
+        for split, labels in contents.labels.items():
+            with reading(path, f"{split}/images"):
+                images = file[split]["images"][...]
+            check_digest(file, path, f"{split}/images", images)
+            arrays[split] = images, labels
+    return in_memory(contents.description, arrays, (contents.mean, contents.deviation))
+
+
+def _streamed(path: Path, contents: Contents) -> Dataset:
+    normalise = Normalisation(contents.mean, contents.deviation)
+    rows = train_and_validation(len(contents.labels["train"]))
+    rows["test"] = np.arange(len(contents.labels["test"]))
+    splits: dict[str, Split] = {}
+    for name, r in rows.items():
+        group = "test" if name == "test" else "train"
+        images = FileImages(path, group, contents.description.image_shape, r)
+        splits[name] = StreamedSplit(name, images, contents.labels[group][r], normalise)
+    return assemble(contents.description, contents.mean, contents.deviation, splits)
+
+
+class FileImages:
+    """Some rows of the images in a file, read when they are asked for."""
+
+    def __init__(self, path: Path, group: str, image_shape: tuple[int, ...], rows: np.ndarray) -> None:
+        self.image_shape = image_shape
+        self._path = path
+        self._group = group
+        self._rows = rows
+        self._file: h5py.File | None = None
+        self._opening = Lock()
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Return the images (n, H, W, C) at ``indices`` (n,), which ascend."""
+        with self._opening:
+            if self._file is None:
+                self._file, _ = open_file(self._path)
+        dataset = self._file[self._group]["images"]
+        rows = self._rows[indices]
+        images = np.empty((len(rows), *self.image_shape), np.uint8)
+        with reading(self._path, f"{self._group}/images"):
+            for start, stop in _runs(rows, prod(self.image_shape)):
+                _read_run(dataset, rows[start:stop], images[start:stop])
+        return images
+
+
+def _read_run(dataset: h5py.Dataset, rows: np.ndarray, images: np.ndarray) -> None:
+    """Fill ``images`` with the ``rows`` of ``dataset``, by one read from the first to the last of them."""
+    first, last = rows[0], rows[-1]
+    if last - first == len(rows) - 1:
+        dataset.read_direct(images, np.s_[first : last + 1])
+    else:
+        images[...] = dataset[first : last + 1][rows - first]
+
+
+def _runs(rows: np.ndarray, image_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cut ascending ``rows`` where a gap is not worth reading, and where a piece gets too long."""
+    span = max(1, _SPAN_BYTES // image_bytes)
+    gap = np.diff(rows) * image_bytes > _GAP_BYTES + image_bytes
+    cuts = np.flatnonzero(gap | (np.diff(rows // span) != 0)) + 1
+    edges = [0, *cuts.tolist(), len(rows)]
+    return pairwise(edges)
+
+
+class StreamedSplit(Split):
+    """A part of a data set in a file: two threads read ahead and prepare mini-batches."""
+
+    def __init__(self, name: str, images: FileImages, labels: np.ndarray, normalise: Normalisation) -> None:
+        super().__init__(name, labels, normalise)
+        self._store = images
+        image_bytes = prod(images.image_shape)
+        self._block = max(1, BLOCK_BYTES // image_bytes)
+        self._window = max(1, WINDOW_BYTES // BLOCK_BYTES) * self._block
+
+    def batches(self, *settings: Any, **named: Any) -> Iterator[Batch]:
+        """Yield mini-batches as `Split.batches` does, prepared ahead by a background thread."""
+        return prefetch(super().batches(*settings, **named), _BATCHES_AHEAD)
+
+    def in_order(self, *settings: Any, **named: Any) -> Iterator[Batch]:
+        """Yield the whole split once, as `Split.in_order` does, prepared ahead by a background thread."""
+        return prefetch(super().in_order(*settings, **named), _BATCHES_AHEAD)
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        n = self.n_samples
+        if n <= self._window:
+            return rng.permutation(n)
+        blocks = rng.permutation(-(-n // self._block))
+        order = (blocks[:, None] * self._block + np.arange(self._block)).reshape(-1)
+        order = order[order < n]
+        for start in range(0, n, self._window):
+            rng.shuffle(order[start : start + self._window])
+        return order
+
+    def _pictures(
+        self, steps: Iterator[tuple[int, np.ndarray]], batch_size: int
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        n_steps = max(1, self.n_samples // batch_size)
+
+        def window(item: tuple[int, np.ndarray]) -> tuple[int, int]:
+            epoch, step = divmod(item[0], n_steps)
+            return epoch, step * batch_size // self._window
+
+        units = (list(unit) for _, unit in groupby(steps, window))
+        for unit, unique, images in prefetch(map(self._load, units), 1):
+            for step, indices in unit:
+                yield step, indices, images[np.searchsorted(unique, indices)]
+
+    def _load(
+        self, unit: list[tuple[int, np.ndarray]]
+    ) -> tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]:
+        """Read all pictures of some steps at once."""
+        unique = np.unique(np.concatenate([indices for _, indices in unit]))
+        return unit, unique, self._store.read(unique)
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        unique, places = np.unique(indices, return_inverse=True)
+        return self._store.read(unique)[places]
