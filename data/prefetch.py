@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -65,5 +66,7 @@ def _drain(thread: threading.Thread, ready: queue.Queue[T | _End], stopped: thre
             raise item.error
     finally:
         stopped.set()
+        with suppress(queue.Empty):  # makes room, so that a waiting thread goes on at once
+            ready.get_nowait()
         if thread is not threading.current_thread():
             thread.join()
