@@ -29,8 +29,12 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     if m >= k:
         block = _block(m, o * k, _LEAST_COLUMNS)
         return np.matmul(a, b, out=out) if block == m else _by_columns(a, b, out, block)
+    out = np.empty((o, m), np.result_type(a, b)) if out is None else out
     block = _block(k, o * m, _LEAST_INNER)
-    return np.matmul(a, b, out=out) if block == k else _by_inner(a, b, out, block)
+    # a long sum is faster with the smaller side on the right: (b^T a^T)^T
+    product = _by_inner(a, b, block) if o >= m else _by_inner(b.T, a.T, block).T
+    out[...] = product
+    return out
 
 
 def _by_columns(a: Array, b: Array, out: Array | None, block: int) -> Array:
@@ -43,11 +47,12 @@ def _by_columns(a: Array, b: Array, out: Array | None, block: int) -> Array:
     return out
 
 
-def _by_inner(a: Array, b: Array, out: Array | None, block: int) -> Array:
+def _by_inner(a: Array, b: Array, block: int) -> Array:
     """Cut the axis that is summed over: the result is a sum of small products."""
-    (o, _), m = a.shape, b.shape[1]
-    parts = np.matmul(a.reshape(o, -1, block).transpose(1, 0, 2), b.reshape(-1, block, m))
-    return parts.sum(0, out=out)
+    (o, k), m = a.shape, b.shape[1]
+    if block == k:
+        return np.matmul(a, b)
+    return np.matmul(a.reshape(o, -1, block).transpose(1, 0, 2), b.reshape(-1, block, m)).sum(0)
 
 
 @lru_cache

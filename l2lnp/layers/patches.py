@@ -36,6 +36,14 @@ class Window:
         """Whether two positions of the window can share a pixel."""
         return self.size[0] > self.stride[0] or self.size[1] > self.stride[1]
 
+    def tiles(self, image: Pair) -> bool:
+        """Whether every pixel of ``image`` lies in one position of the window, and there is no padding."""
+        return (
+            self.size == self.stride
+            and self.pads(image) == ((0, 0), (0, 0))
+            and not any(pixels % size for pixels, size in zip(image, self.size, strict=True))
+        )
+
     def pads(self, image: Pair) -> tuple[Pair, Pair]:
         """Return the pixels added (before, after) the rows and the columns of ``image``."""
         if self.padding == "valid":
@@ -127,11 +135,15 @@ def unpatch(columns: Array, image: Pair, window: Window, space: Fresh = FRESH, k
 
 
 def blank(
-    shape: Shape, window: Window, like: Array, space: Fresh, key: str, fill: float = 0.0
+    shape: Shape, window: Window, like: Array, space: Fresh, key: str, fill: float | None = 0.0
 ) -> tuple[Array, Array]:
-    """Return a padded image of ``shape`` (K, H, W, N) full of ``fill``, and the view without its padding."""
+    """Return a padded image of ``shape`` (K, H, W, N) and the view without its padding.
+
+    ``fill`` is what it is full of; None leaves what the memory held.
+    """
     k, h, w, n = shape
     (top, bottom), (left, right) = window.pads((h, w))
     padded = space.empty(key, (k, top + h + bottom, left + w + right, n), like)
-    padded.fill(fill)
+    if fill is not None:
+        padded.fill(fill)
     return padded, padded[:, top : top + h, left : left + w]

@@ -60,9 +60,8 @@ class MaxPool2D(_Pool2D):
         padded = pad(x, self.window, fill=-xp.inf, space=space)
         shape = (x.shape[0], *self.window.output(image), x.shape[3])
         y = space.empty("y", shape, x)
-        y.fill(-xp.inf)
-        for _, _, pixels in taps(padded, self.window, shape[1:3]):
-            xp.maximum(y, pixels, out=y)
+        for tap, (_, _, pixels) in enumerate(taps(padded, self.window, shape[1:3])):
+            xp.maximum(y if tap else pixels, pixels, out=y)
         won, still_free = [], xp.ones(shape, bool)
         for _, _, pixels in taps(padded, self.window, shape[1:3]):
             won.append((pixels == y) & still_free)
@@ -77,7 +76,8 @@ class MaxPool2D(_Pool2D):
 
     def scatter(self, cache: MaxPoolCache, v_y: Array, space: Fresh = FRESH, key: str = "v_x") -> Array:
         shape = (v_y.shape[0], *cache.image, v_y.shape[3])
-        padded, image = blank(shape, self.window, v_y, space, key)
+        fill = None if self.window.tiles(cache.image) else 0.0
+        padded, image = blank(shape, self.window, v_y, space, key, fill)
         every_tap = taps(padded, self.window, v_y.shape[1:3])
         for (_, _, pixels), won in zip(every_tap, cache.won, strict=True):
             if self.window.overlaps:
