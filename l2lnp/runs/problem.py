@@ -91,6 +91,8 @@ def pose(settings: TrainSettings, network_file: NetworkFile | None = None) -> Pr
     """
     xp = load_backend(settings.backend)
     dataset = load_dataset(settings.data, Path(settings.data_dir) if settings.data_dir else None)
+    for split in ("train", "test"):
+        dataset.split(split)  # refuses one without pictures
     subject = describe(settings, dataset, network_file)
     task = Classification(subject.network(), settings.curvature, settings.execution, settings.seed)
     optimizer = _optimizer(settings, task)

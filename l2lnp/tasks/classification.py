@@ -73,9 +73,7 @@ class Classification:
         """Return loss, error and confusion over all of ``split``, computed ``block`` pictures at a time."""
         n_classes = self.network.output_shape[0]
         loss, confusion = 0.0, np.zeros((n_classes, n_classes), np.int64)
-        for start in range(0, split.n_samples, block):
-            indices = np.arange(start, min(start + block, split.n_samples))
-            x, labels = split.batch(indices, xp, theta.dtype)
+        for x, labels in split.in_order(block, xp, theta.dtype):
             z = self.network.predict(theta, x, self.execution)
             total, _ = self.network.loss.forward(z, self._targets(Batch(0, x, labels)), split.n_samples)
             loss += float(total)

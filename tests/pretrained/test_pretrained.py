@@ -1,0 +1,76 @@
+"""Learned-optimizer files: written, read back, and fitted to a network."""
+
+import h5py
+import numpy as np
+import pytest
+
+from l2lnp.errors import InputError
+from l2lnp.networks import find_network
+from l2lnp.optimizers import make_optimizer
+from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer, save_learned_optimizer
+
+
+def optimizer_for(network, **settings):
+    layout = find_network(network, (1, 8, 8)).build((1, 8, 8), 10).layout
+    return make_optimizer("slstm", layout, n_units=(3, 2), **settings)
+
+
+def learned(optimizer):
+    phi = optimizer.init_phi(np.random.default_rng(0))
+    settings = {"features": ["rnnprop", "log_sign_h"], "head": "linear", "n_units": [3, 2], "decay": 0.9}
+    return LearnedOptimizer("slstm", settings, "gauss_newton", phi, "made by a test")
+
+
+def test_a_file_gives_back_what_was_saved(tmp_path):
+    saved = learned(optimizer_for("small"))
+    path = tmp_path / "learned.h5"
+    save_learned_optimizer(path, saved)
+    read = load_learned_optimizer(str(path))
+    assert (read.name, read.settings, read.curvature, read.provenance) == (
+        *(saved.name, saved.settings, saved.curvature, saved.provenance),
+    )
+    assert all(type(value) is type(saved.settings[key]) for key, value in read.settings.items())
+    for key, value in saved.phi.items():
+        assert read.phi[key].dtype == np.float32
+        np.testing.assert_array_equal(read.phi[key], value)
+
+
+def test_the_layout_in_the_file_is_the_documented_one(tmp_path):
+    save_learned_optimizer(tmp_path / "learned.h5", learned(optimizer_for("small", per="kind")))
+    with h5py.File(tmp_path / "learned.h5") as file:
+        assert set(file["phi"]) == {"conv", "fully_connected"}
+        assert set(file["phi/conv"]) == {"lstm1", "lstm2", "head"}
+        assert set(file["phi/conv/head"]) == {"w", "b"}
+        attributes = {"format_version", "optimizer", "curvature", "provenance"}
+        assert set(file["phi"].attrs) == {*attributes, "features", "head", "n_units", "decay"}
+
+
+def test_only_the_kinds_that_a_network_has_are_taken():
+    three_kinds = learned(optimizer_for("small", per="kind"))
+    three_kinds.phi["lstm/head/b"] = np.zeros(1, np.float32)
+    template = optimizer_for("big", per="kind").init_phi(np.random.default_rng(1), np.float64)
+    fitted = three_kinds.fitted(template)
+    assert list(fitted) == list(template)
+    assert fitted["conv/lstm1/w"].dtype == np.float64
+    np.testing.assert_array_equal(fitted["conv/lstm1/w"], three_kinds.phi["conv/lstm1/w"])
+
+
+def test_what_does_not_fit_is_refused():
+    per_kind = learned(optimizer_for("small", per="kind"))
+    with pytest.raises(InputError, match="needs an LSTM 'lstm', but .* has only: conv, fully_connected"):
+        per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
+    smaller = optimizer_for("small", per="kind", features=("rnnprop",)).init_phi(np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"conv/lstm1/w is \(12, .*\), where \(12, .*\) is needed"):
+        per_kind.fitted(smaller)
+
+
+def test_unknown_names_and_versions(tmp_path):
+    with pytest.raises(InputError, match="unknown learned optimizer 'best'"):
+        load_learned_optimizer("best")
+    path = tmp_path / "learned.h5"
+    save_learned_optimizer(path, learned(optimizer_for("small")))
+    with h5py.File(path) as old, h5py.File(tmp_path / "new.h5", "w") as new:
+        old.copy("phi", new)
+        new["phi"].attrs["format_version"] = 9
+    with pytest.raises(InputError, match="format version 9 is not 1"):
+        load_learned_optimizer(str(tmp_path / "new.h5"))

@@ -1,0 +1,73 @@
+"""Predictions from picture files agree with those from the data set itself."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from l2lnp.errors import InputError
+from l2lnp.runs.evaluation import evaluate_run
+from l2lnp.runs.prediction import classify, read_picture
+
+from .short_runs import begin_short, go
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = begin_short(tmp_path_factory.mktemp("runs") / "run", optimizer="adam", steps=60)
+    go(run)
+    return run
+
+
+def test_pictures_are_classified_as_the_same_pictures_of_the_data_set(run, tmp_path):
+    test = run.problem.dataset.split("test")
+    paths = [tmp_path / f"{i}.png" for i in range(20)]
+    for path, image in zip(paths, test.images, strict=False):
+        Image.fromarray(image[..., 0]).save(path)
+    checkpoint = run.folder.load_checkpoint()
+    x, _ = test.batch(np.arange(20))
+    z = run.problem.task.network.predict(checkpoint.theta, x)
+    p = np.exp(z) / np.exp(z).sum(0)
+    predictions = classify(run.folder.path, paths)
+    assert predictions.image_shape == (8, 8, 1)
+    for column, classes in zip(p.T, predictions.classes, strict=True):
+        assert len(classes) == 10
+        assert classes[0].name == str(column.argmax())
+        np.testing.assert_allclose([c.score for c in classes], np.sort(column)[::-1], rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_are_made_grey_inverted_and_resized(run, tmp_path):
+    image = run.problem.dataset.split("test").images[0][..., 0]
+    large = np.repeat(np.repeat(image, 5, 0), 3, 1)
+    Image.fromarray(np.stack([255 - large] * 3, -1)).save(tmp_path / "large.png")
+    Image.fromarray(image).save(tmp_path / "plain.png")
+    inverted = classify(run.folder.path, [tmp_path / "large.png"], invert=True)
+    assert inverted == classify(run.folder.path, [tmp_path / "plain.png"])
+
+
+def test_a_grey_picture_becomes_rgb_for_a_network_that_needs_it(tmp_path):
+    Image.fromarray(np.full((4, 6), 7, np.uint8)).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "grey.png", (2, 3, 3)), np.full((2, 3, 3), 7))
+
+
+def test_what_is_no_picture_is_said_to_be_none(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"text\.png: it is damaged, or no picture"):
+        read_picture(tmp_path / "text.png", (8, 8, 1))
+    with pytest.raises(InputError, match=r"cannot read the picture .*none\.png: No such file"):
+        read_picture(tmp_path / "none.png", (8, 8, 1))
+    Image.fromarray(np.zeros((50, 50), np.uint8)).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
+    with pytest.raises(InputError, match=r"cut\.png: it is damaged, or no picture"):
+        read_picture(tmp_path / "cut.png", (8, 8, 1))
+
+
+def test_evaluation_agrees_with_training_and_counts_every_picture(run):
+    found = evaluate_run(run.folder.path, "test", threads=1)
+    assert found.step == 60
+    assert found.measured.error == run.problem.task.measure(
+        run.folder.load_checkpoint().theta, run.problem.dataset.split("test")
+    ).error
+    counts = np.bincount(run.problem.dataset.split("test").labels)
+    np.testing.assert_array_equal(found.measured.confusion.sum(1), counts)
+    assert found.measured.error == pytest.approx(1 - np.trace(found.measured.confusion) / 360)
+    assert evaluate_run(run.folder.path, "validation", threads=1).measured.confusion.sum() == 143

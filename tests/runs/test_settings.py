@@ -1,0 +1,119 @@
+"""Settings: complete after `resolve`, repeated exactly by TOML, and refused where they do not go together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2lnp.errors import InputError
+from l2lnp.optimizers import OPTIMIZERS
+from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
+from l2lnp.runs.resolving import JOINT_DEFAULTS, resolve
+from l2lnp.runs.settings import TrainSettings, parse_config, read_config
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    path = tmp_path / "learned.h5"
+    settings = {"features": ["rnnprop"], "decay": 0.9}
+    phi = {"conv/head/b": np.zeros(1)}
+    save_learned_optimizer(path, LearnedOptimizer("slstm", settings, "gauss_newton", phi, "a test"))
+    return str(path)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resolved_settings_are_the_same_after_toml(optimizer):
+    settings = resolve({"optimizer": optimizer})
+    assert TrainSettings(**parse_config(settings.to_toml())) == settings
+    assert resolve(parse_config(settings.to_toml())) == settings
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\x7f/\\")), st.floats(1e-30, 1e30))
+def test_toml_keeps_every_text_and_number(text, number):
+    settings = replace(TrainSettings(), data=text, learning_rate=number)
+    assert TrainSettings(**parse_config(settings.to_toml())) == settings
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_settings_that_do_not_apply_are_none(optimizer):
+    settings, kind = resolve({"optimizer": optimizer}), OPTIMIZERS[optimizer]
+    assert (settings.curvature is not None) == kind.uses_curvature
+    assert (settings.learning_rate is None) == kind.learned
+    for name in ("joint", *JOINT_DEFAULTS):
+        assert (getattr(settings, name) is not None) == kind.learned
+
+
+def test_a_pretrained_file_brings_its_optimizer_with_it(pretrained):
+    settings = resolve({"pretrained": pretrained, "optimizer_settings": {"output_scale": 0.2}})
+    assert (settings.optimizer, settings.curvature) == ("slstm", "gauss_newton")
+    own = settings.optimizer_settings
+    assert (own["features"], own["decay"], own["output_scale"]) == (["rnnprop"], 0.9, 0.2)
+    assert resolve({"pretrained": pretrained, "curvature": "exact"}).curvature == "exact"
+    assert resolve({"pretrained": pretrained, "joint": False}).unroll_length_steps is None
+
+
+def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = resolve({"network": "nets/own.toml", "data": "pictures.h5", "data_dir": "mnist"})
+    assert settings.network == str(tmp_path / "nets" / "own.toml")
+    assert settings.data == str(tmp_path / "pictures.h5")
+    assert settings.data_dir == str(tmp_path / "mnist")
+    assert resolve({}).network == "small"
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "message"),
+    [
+        ({"stepps": 3}, "unknown setting 'stepps': did you mean 'steps'"),
+        ({"steps": 0}, "--steps must be positive, not 0"),
+        ({"steps": 2.5}, "--steps must be a whole number, not 2.5"),
+        ({"steps": True}, "--steps must be a whole number, not True"),
+        ({"seed": -1}, "--seed must be at least 0, not -1"),
+        ({"unroll_length_steps": -5}, "--unroll-length must be positive, not -5"),
+        ({"checkpoint_every_s": float("nan")}, "--checkpoint-every must be positive, not nan"),
+        ({"joint": "yes"}, "--joint must be true or false, not 'yes'"),
+        ({"optimizer": "adan"}, "unknown optimizer 'adan': did you mean 'adam'"),
+        ({"curvature": "hescale"}, "unknown curvature mode 'hescale': did you mean 'hesscale'"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'"),
+        ({"backend": "numpi"}, "unknown backend 'numpi': did you mean 'numpy'"),
+        ({"pretrained": "best"}, "unknown learned optimizer 'best'"),
+        ({"learning_rate": 0.1}, "--learning-rate does not apply to slstm, which learns the size of its steps"),
+        ({"optimizer": "adam", "curvature": "exact"}, "--curvature does not apply to adam, which uses gradients"),
+        ({"optimizer": "lstm", "curvature": "exact"}, "--curvature does not apply to lstm"),
+        ({"optimizer": "sou", "joint": True}, "--joint does not apply to sou, which learns nothing"),
+        ({"optimizer": "sgd", "unroll_length_steps": 3}, "--unroll-length does not apply to sgd"),
+        ({"joint": False}, "--frozen needs --pretrained"),
+        ({"joint": False, "meta_learning_rate": 0.1}, "--meta-learning-rate does not apply to a frozen"),
+        (
+            {"second_derivatives": True, "curvature": "exact"},
+            "--second-derivatives cannot go through --curvature exact: it is supported for hesscale",
+        ),
+        ({"optimizer": "momentum", "optimizer_settings": {"momemtum": 0.5}}, "did you mean 'momentum'"),
+        ({"optimizer_settings": {"head": 3}}, "slstm: head must be like 'tanh', not 3"),
+        ({"optimizer": "adam", "optimizer_settings": {"beta_1": float("nan")}}, "beta_1 must be like 0.9"),
+    ],
+)
+def test_what_does_not_go_together_gets_one_sentence(given_settings, message):
+    with pytest.raises(InputError) as caught:
+        resolve(given_settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_second_derivatives_go_through_gradients_alone_whatever_the_curvature():
+    assert resolve({"optimizer": "lstm", "second_derivatives": True}).curvature is None
+
+
+def test_another_optimizer_than_that_of_the_file_is_refused(pretrained):
+    with pytest.raises(InputError, match=r"holds an slstm, not a lstm: leave out --optimizer"):
+        resolve({"pretrained": pretrained, "optimizer": "lstm"})
+
+
+def test_a_config_file_says_what_is_wrong_with_it(tmp_path):
+    path = tmp_path / "config.toml"
+    for text, message in (("steps = ", "not valid TOML"), ("stebs = 3", "did you mean 'steps'")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=rf"config\.toml: .*{message}"):
+            read_config(path)
