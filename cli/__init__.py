@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         code = _say(str(error), BAD_INPUT)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.message)
+        click.echo(error.format_message(), err=True)
         code = BAD_INPUT
     except click.ClickException as error:
         code = _say(error.format_message(), BAD_INPUT)
@@ -61,9 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         code = _say("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILURE
+        _drop_output()
+    except OSError as error:  # of the output itself; files that cannot be written are bad input
+        code = _say(f"cannot write the output: {error.strerror or error}", FAILURE)
+        _drop_output()
     sys.exit(code or 0)
+
+
+def _drop_output() -> None:
+    """Send what is left of the output nowhere, so that Python does not fail on it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str, code: int) -> int:

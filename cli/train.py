@@ -13,7 +13,7 @@ from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock, shown_progress
 from l2lnp.cli.settings_options import Name, Setting, known_names
-from l2lnp.errors import InputError
+from l2lnp.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
     from l2lnp.runs.folder import RunFolder
@@ -165,12 +165,15 @@ def _go_on(run: Run, is_interrupted: Callable[[], bool]) -> int | None:
     settings, folder = run.settings, run.folder
     click.echo(_headline(run))
     with shown_progress(settings.steps, run.training.step) as watcher:
-        outcome = train(run, watcher, is_interrupted)
+        try:
+            outcome = train(run, watcher, is_interrupted)
+        except DivergedError:
+            _draw(folder, settings)
+            raise
     _draw(folder, settings)
     if outcome.interrupted:
-        click.echo(
-            f"interrupted after step {outcome.step}, saved; go on with: l2lnp train --resume {folder.path}"
-        )
+        click.echo(f"interrupted after step {outcome.step} and saved")
+        click.echo(f"go on with: l2lnp train --resume {folder.path}")
         return INTERRUPTED
     click.echo(_table(outcome))
     click.echo(_written(folder))

@@ -20,7 +20,7 @@ from typing import Any
 from l2lnp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from l2lnp.errors import InputError
 from l2lnp.files import cannot, read_text, replace_file, sync
-from l2lnp.runs.settings import TrainSettings, read_config
+from l2lnp.runs.settings import MAY_CHANGE, TrainSettings, parse_config, read_config
 
 _HEADER = "# The settings of this run; `l2lnp train --config` reads them back.\n\n"
 
@@ -76,10 +76,16 @@ class RunFolder:
         replace_file(self.config, (_HEADER + settings.to_toml()).encode())
 
     def load_checkpoint(self) -> Checkpoint:
-        """Return the checkpoint."""
-        if not self.path.is_dir():
-            raise InputError(f"there is no run folder {self.path}")
-        return load_checkpoint(self.checkpoint)
+        """Return the checkpoint, or raise `InputError` if it is not of the run that ``config.toml`` is of."""
+        settings, checkpoint = self.read_settings(), load_checkpoint(self.checkpoint)
+        stored = vars(TrainSettings(**parse_config(checkpoint.config)))
+        for name, value in vars(settings).items():
+            if name not in MAY_CHANGE and stored[name] != value:
+                raise InputError(
+                    f"{self.checkpoint} is of another run than config.toml: "
+                    f"its {name} is {stored[name]}, not {value}"
+                )
+        return checkpoint
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Put ``checkpoint`` in place of the one before, with the metrics it counts on safe first."""

@@ -16,9 +16,7 @@ from l2lnp.runs.environment import describe_environment
 from l2lnp.runs.folder import RunFolder, RunFolderExistsError, create_run_folder, free_name
 from l2lnp.runs.metrics import Line, read_metrics, write_metrics
 from l2lnp.runs.problem import Problem, on_backend, pose
-from l2lnp.runs.settings import TrainSettings, check_given, full_path, option, parse_config
-
-MAY_CHANGE = ("steps", "threads")  # when a run goes on
+from l2lnp.runs.settings import MAY_CHANGE, TrainSettings, check_given, full_path, option
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,10 @@ def resume(folder: RunFolder, settings: TrainSettings) -> Run:
         If the folder holds no whole run, or parts of different ones, or its data changed.
     """
     checkpoint = folder.load_checkpoint()
-    _check_same_run(folder, settings, checkpoint)
+    if settings.steps < checkpoint.step:
+        raise InputError(
+            f"--steps {settings.steps} is less than the {checkpoint.step} steps already made in {folder.path}"
+        )
     problem = pose(settings, checkpoint.subject.network_file)
     if problem.subject != checkpoint.subject:
         raise InputError(f"the data '{settings.data}' is not what the run in {folder.path} began with")
@@ -116,20 +117,6 @@ def changed(settings: TrainSettings, changes: Mapping[str, Any]) -> TrainSetting
                 f"{option(name)} {value} cannot be given to a run that goes on with {own}: only {allowed} can"
             )
     return replace(settings, **{name: changes[name] for name in MAY_CHANGE if name in changes})
-
-
-def _check_same_run(folder: RunFolder, settings: TrainSettings, checkpoint: Checkpoint) -> None:
-    own, stored = vars(settings), vars(TrainSettings(**parse_config(checkpoint.config)))
-    for name, value in own.items():
-        if name not in MAY_CHANGE and stored[name] != value:
-            raise InputError(
-                f"{folder.checkpoint} is of another run than config.toml: "
-                f"its {name} is {stored[name]}, not {value}"
-            )
-    if settings.steps < checkpoint.step:
-        raise InputError(
-            f"--steps {settings.steps} is less than the {checkpoint.step} steps already made in {folder.path}"
-        )
 
 
 def _kept_lines(path: Path, settings: TrainSettings, step: int) -> list[Line]:

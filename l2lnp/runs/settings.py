@@ -15,6 +15,8 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.files import read_text
 
+MAY_CHANGE = ("steps", "threads")  # when a run goes on
+
 
 @dataclass(frozen=True)
 class TrainSettings:

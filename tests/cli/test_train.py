@@ -1,0 +1,139 @@
+"""``l2lnp train``: what it prints and writes, and that the written settings repeat the run."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from .command_line import SHORT, l2lnp
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def theta(run):
+    with h5py.File(run / "checkpoint.h5") as file:
+        return np.concatenate([file["theta"][layer][name][()].ravel() for layer in "04" for name in "wb"])
+
+
+def test_the_first_command_learns_the_digits(capsys, folder):
+    ended = l2lnp(capsys, "train", "--steps", "300")
+    assert (ended.code, ended.err) == (0, "")
+    run = folder / "runs" / "digits-small-slstm-1"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["test_error"] <= 0.05
+    assert {path.name for path in run.iterdir()} == {
+        *("config.toml", "environment.json", "metrics.jsonl", "checkpoint.h5", "curves.png"),
+    }
+    assert "written to runs/digits-small-slstm-1:" in ended.out
+    assert f"test error     {100 * lines[-1]['test_error']:.2f} %" in ended.out
+    assert all(path.name in ended.out for path in run.iterdir())
+
+
+def test_plain_lines_where_the_output_is_no_terminal(capsys):
+    ended = l2lnp(capsys, "train", *SHORT)
+    steps = [line for line in ended.out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in steps] == ["5/12", "10/12", "12/12"]
+    for word in ("loss", "test error", "steps/s", "left"):
+        assert all(word in line for line in steps)
+    assert "\r" not in ended.out
+    assert "\x1b" not in ended.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--optimizer", "momentum", "--learning-rate", "0.05", "--optimizer-setting", "momentum=0.8"),
+        ("--second-derivatives", "--unroll-length", "3", "--optimizer-setting", "head=linear"),
+        ("--optimizer-setting", 'features=["rnnprop"]', "--curvature", "gauss_newton", "--dtype", "float64"),
+    ],
+)
+def test_the_config_repeats_the_run(capsys, folder, options):
+    assert l2lnp(capsys, "train", *SHORT, *options, "--out", "first").code == 0
+    assert l2lnp(capsys, "train", "--config", "first/config.toml", "--out", "second").code == 0
+    assert (folder / "first/config.toml").read_text() == (folder / "second/config.toml").read_text()
+    np.testing.assert_array_equal(theta(folder / "first"), theta(folder / "second"))
+    other = l2lnp(capsys, "train", "--config", "first/config.toml", "--seed", "1", "--out", "third")
+    assert other.code == 0
+    assert not np.array_equal(theta(folder / "first"), theta(folder / "third"))
+
+
+def test_options_reach_the_optimizer(capsys, folder):
+    options = ("--optimizer", "momentum", "--learning-rate", "1e-3", "--optimizer-setting", "momentum=0.8")
+    l2lnp(capsys, "train", *SHORT, *options, "--out", "run")
+    text = (folder / "run" / "config.toml").read_text()
+    assert "learning_rate = 0.001\n" in text
+    assert "[optimizer_settings]\nmomentum = 0.8\n" in text
+    with h5py.File(folder / "run" / "checkpoint.h5") as file:
+        assert file["phi"].attrs["momentum"] == 0.8
+        assert file["phi/learning_rate"][()] == np.float32(1e-3)
+
+
+def test_auto_says_which_backend_it_chose(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert "backend numpy, chosen by auto" in l2lnp(capsys, "train", *SHORT, "--backend", "auto").out
+
+
+def test_a_finished_run_says_so_and_can_be_given_more_steps(capsys, folder):
+    l2lnp(capsys, "train", *SHORT, "--out", "run")
+    (folder / "run" / "curves.png").unlink()
+    before = (folder / "run" / "checkpoint.h5").read_bytes()
+    ended = l2lnp(capsys, "train", "--resume", "run")
+    assert ended.code == 0
+    assert "run is finished: all 12 steps are made" in ended.out
+    assert (folder / "run" / "checkpoint.h5").read_bytes() == before
+    assert (folder / "run" / "curves.png").exists()
+    ended = l2lnp(capsys, "train", "--resume", "run", "--steps", "20", "--threads", "2")
+    assert "going on from step 10" in ended.out
+    l2lnp(capsys, "train", *SHORT, "--steps", "20", "--out", "whole")
+    np.testing.assert_array_equal(theta(folder / "run"), theta(folder / "whole"))
+
+
+def test_own_network_and_pretrained_checkpoint(capsys, folder):
+    (folder / "net.toml").write_text(
+        '[[layer]]\nkind = "rows"\n[[layer]]\nkind = "lstm"\nn_units = 4\n'
+        '[[layer]]\nkind = "fully_connected"\nn_out = "classes"\n'
+    )
+    options = ("--network", "net.toml", "--optimizer-setting", "per=kind")
+    assert l2lnp(capsys, "train", *SHORT, *options, "--out", "one").code == 0
+    ended = l2lnp(
+        capsys, "train", *SHORT, "--network", "row-lstm", "--frozen", "--pretrained", "one/checkpoint.h5"
+    )
+    assert ended.code == 0
+    assert "optimizer slstm, frozen" in ended.out
+    (folder / "net.toml").unlink()  # the run does not need it any more
+    assert l2lnp(capsys, "evaluate", "one").code == 0
+    assert l2lnp(capsys, "train", "--resume", "one", "--steps", "15").code == 0
+
+
+@pytest.mark.slow
+def test_mnist_from_its_official_files(capsys, folder, data_dir):
+    options = ("--data", "mnist", "--data-dir", data_dir, "--steps", "200", "--eval-every", "200")
+    ended = l2lnp(capsys, "train", *options, "--out", "run")
+    assert ended.code == 0
+    losses = [
+        json.loads(line)["train_loss"] for line in (folder / "run/metrics.jsonl").read_text().splitlines()
+    ]
+    assert np.mean(losses[-20:]) < 0.6
+
+
+def test_an_output_that_is_full_or_gone(folder):
+    command = [sys.executable, "-m", "l2lnp", "gradcheck", "--layer", "relu"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "l2lnp: cannot write the output: No space left on device\n"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
