@@ -71,7 +71,22 @@ def write_dataset(
         for split, (images, labels) in splits.items():
             file[split]["images"][...] = images
             file[split]["labels"][...] = labels
-        seal(file, path)
+        seal(file, examine(file, path, sizes))
+
+
+def compress_file(source: Path, path: Path) -> None:
+    """Write the complete file ``source`` anew to ``path``, its pictures packed by gzip."""
+    with h5py.File(source, "r") as old, new_file(path) as beside, h5py.File(beside, "w") as new:
+        _, *shape = old["train/images"].shape
+        sizes = {split: len(old[split]["labels"]) for split in SPLITS}
+        create_datasets(new, Description("", (), (shape[0], shape[1], shape[2]), ""), sizes, compress=True)
+        for place in ("/", *(f"{split}/{kind}" for split in SPLITS for kind in ("images", "labels"))):
+            new[place].attrs.update(old[place].attrs)
+        rows = max(1, _BLOCK_BYTES // prod(shape))
+        for split, n in sizes.items():
+            new[split]["labels"][...] = old[split]["labels"][...]
+            for start in range(0, n, rows):
+                new[split]["images"][start : start + rows] = old[split]["images"][start : start + rows]
 
 
 @contextmanager
@@ -153,29 +168,52 @@ def _at_once() -> h5py.h5p.PropDCID:
     return plan
 
 
-def seal(file: h5py.File, path: Path) -> None:
-    """Add what can be known only at the end: mean, deviation and checksums, in one pass over the pictures."""
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a data set only when all of its pictures are there."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    digests: dict[str, str]  # by place in the file
+
+
+def examine(file: h5py.File, path: Path, sizes: Mapping[str, int]) -> Findings:
+    """Read the first pictures of each split, as many as ``sizes`` says, once.
+
+    Raises
+    ------
+    InputError
+        If a channel has no contrast; ``path`` is for the message.
+    """
+    digests, histograms = {}, {}
     for split in SPLITS:
-        histogram, digest = survey(file[split]["images"])
-        if split == "train":
-            mean, deviation = moments(histogram)
-            if deviation.min() < LEAST_DEVIATION:
-                channel = int(np.argmin(deviation))
-                raise InputError(f"cannot write {path}: channel {channel} of the training images is constant")
-            file.attrs["mean"] = mean
-            file.attrs["deviation"] = deviation
-        file[split]["images"].attrs["sha256"] = digest
-        file[split]["labels"].attrs["sha256"] = labels_digest(file[split]["labels"][...])
+        n = sizes.get(split, 0)
+        histograms[split], digests[f"{split}/images"] = survey(file[split]["images"], n)
+        digests[f"{split}/labels"] = labels_digest(file[split]["labels"][:n])
+    mean, deviation = moments(histograms["train"])
+    if deviation.min() < LEAST_DEVIATION:
+        channel = int(np.argmin(deviation))
+        raise InputError(f"cannot write {path}: channel {channel} of the training images is constant")
+    return Findings(mean, deviation, digests)
 
 
-def survey(images: np.ndarray | h5py.Dataset) -> tuple[np.ndarray, str]:
-    """Return how often each channel takes each value (C, 256), and the SHA-256; block by block."""
+def seal(file: h5py.File, findings: Findings) -> None:
+    """Write down ``findings``: the last thing that makes a file complete."""
+    file.attrs["mean"] = findings.mean
+    file.attrs["deviation"] = findings.deviation
+    for place, digest in findings.digests.items():
+        file[place].attrs["sha256"] = digest
+
+
+def survey(images: np.ndarray | h5py.Dataset, n: int | None = None) -> tuple[np.ndarray, str]:
+    """Return how often each channel takes each value (C, 256), and the SHA-256; of the first ``n`` images."""
     n_channels = images.shape[-1]
+    n = len(images) if n is None else n
     rows = max(1, _BLOCK_BYTES // prod(images.shape[1:]))
     histogram = np.zeros((n_channels, 256), np.int64)
     digest = hashlib.sha256()
-    for start in range(0, len(images), rows):
-        block = np.ascontiguousarray(images[start : start + rows])
+    for start in range(0, n, rows):
+        block = np.ascontiguousarray(images[start : min(start + rows, n)])
         digest.update(block.data)
         for channel in range(n_channels):
             histogram[channel] += np.bincount(block[..., channel].reshape(-1), minlength=256)

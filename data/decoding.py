@@ -1,0 +1,62 @@
+"""Decode one picture file to the size and colours that a data set or a network wants."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from l2lnp.errors import InputError
+
+MOST_PIXELS = 100_000_000  # of a picture as it is stored; more are refused before they are decoded
+FORMATS = ("JPEG", "PNG")
+
+_DRAFT = 2  # a JPEG is decoded at a reduced size that is at least this many times the wanted one
+
+
+def decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the picture in a JPEG or PNG file's ``content`` as (H, W, C) uint8.
+
+    The largest centred part with the proportions of (H, W) is resized (bilinear, with
+    antialiasing) to it: the shorter side is fitted, the longer one cropped. C = 3 turns
+    grey, CMYK and palettes to red, green, blue; C = 1 turns colours to grey. Orientation
+    in EXIF is ignored, as the official pipelines do; transparency is dropped.
+
+    Raises
+    ------
+    InputError
+        If it is no picture, is damaged, or has more than `MOST_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, on odd but readable files
+            return _decode(content, image_shape)
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises nearly every type there is on damaged files
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"cannot be decoded ({reason})") from None
+
+
+def _decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
+    height, width, n_channels = image_shape
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise InputError(f"has {image.width} x {image.height} pixels, more than {MOST_PIXELS}")
+        image.draft(None, (_DRAFT * width, _DRAFT * height))
+        picture = _with_channels(image, n_channels)
+    scale = min(picture.width / width, picture.height / height)
+    left, top = max(0, (picture.width - scale * width) / 2), max(0, (picture.height - scale * height) / 2)
+    right, bottom = picture.width - left, picture.height - top
+    resized = picture.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
+    return np.asarray(resized, np.uint8).reshape(image_shape)
+
+
+def _with_channels(image: Image.Image, n_channels: int) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    return image.convert("RGB" if n_channels == 3 else "L")
