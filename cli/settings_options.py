@@ -13,10 +13,15 @@ class Setting(click.Option):
     """An option without a default of its own: what is not given is filled in by ``resolve``."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return spelling and help of the option, with the default that ``resolve`` would fill in."""
+        """Return spelling and help of the option, with known names and the default."""
         record = super().get_help_record(ctx)
-        text = _default_text(self.name or "")
-        return (record[0], f"{record[1]}  [default: {text}]") if record and text else record
+        if record is None:
+            return None
+        spelling, text = record
+        known = list(self.type.known()) if isinstance(self.type, Name) else []
+        default = _default_text(self.name or "")
+        text += f" Known: {', '.join(known)}." if known else ""
+        return spelling, text + (f"  [default: {default}]" if default else "")
 
 
 class Name(click.ParamType):
@@ -25,13 +30,13 @@ class Name(click.ParamType):
     name = "name"
 
     def __init__(self, known: Callable[[], Iterable[str]]) -> None:
-        self._known = known
+        self.known = known
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the known names that begin with ``incomplete``, and files."""
-        names = [CompletionItem(name) for name in self._known() if name.startswith(incomplete)]
+        names = [CompletionItem(name) for name in self.known() if name.startswith(incomplete)]
         return [*names, CompletionItem(incomplete, type="file")]
 
 

@@ -28,20 +28,19 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 
 
 @click.command("train")
-@setting("--data", type=Name(known_names("data")), help="digits, mnist, or a data file FILE.h5.")
+@setting("--data", type=Name(known_names("data")), help="A data set by name, or a data file FILE.h5.")
 @setting("--data-dir", type=click.Path(), help="Folder with the official files of a named data set.")
-@setting("--network", type=Name(known_names("network")), help="small, big, row-lstm, or a file FILE.toml.")
+@setting("--network", type=Name(known_names("network")), help="A network by name, or a file FILE.toml.")
 @setting(
     "--optimizer",
     type=Name(known_names("optimizer")),
-    help="sgd, momentum, rmsprop, adam, sou, or the learned ones, lstm and slstm.",
+    help="What trains the network; lstm and slstm are learned.",
 )
 @setting("--learning-rate", type=float, help="Of the hand-designed optimizers.")
 @setting(
     "--curvature",
     type=Name(known_names("curvature")),
-    help="How h is computed, for sou and slstm: hesscale, exact_head, gauss_newton, exact, monte_carlo "
-    "or hutchinson.",
+    help="How the second derivatives h are computed, for sou and slstm.",
 )
 @setting(
     "--joint/--frozen", "joint", default=None, help="Learn the optimizer while it trains the network, or not."
@@ -70,8 +69,8 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 @setting("--steps", type=int, help="Updates of the network.")
 @setting("--batch-size", type=int, help="Pictures in a mini-batch.")
 @setting("--seed", type=int, help="Of all random draws.")
-@setting("--backend", type=Name(known_names("backend")), help="numpy, cupy, or auto: cupy where it can run.")
-@setting("--dtype", type=Name(known_names("dtype")), help="float32 or float64.")
+@setting("--backend", type=Name(known_names("backend")), help="auto: cupy where it can run, else numpy.")
+@setting("--dtype", type=Name(known_names("dtype")), help="Precision of all numbers.")
 @setting("--threads", type=int, help="Changes the time, never the result.")
 @setting("--log-every", "log_every_steps", type=int, help="Steps between lines of metrics.jsonl.")
 @setting("--eval-every", "eval_every_steps", type=int, help="Steps between measurements of the test error.")

@@ -1,4 +1,4 @@
-"""Checkpoints: everything comes back in the same bytes, and what is damaged or of something else is refused."""
+"""Checkpoints: everything comes back in the same bytes; damaged ones and those of other runs are refused."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ SHAPE = (1, 8, 8)
 
 
 def subject_of(network):
-    classes = tuple("zero one two three four five six seven eight nine".split())
+    classes = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     return Subject(find_network(network, SHAPE), SHAPE, classes, (0.3,), (0.4,), "abc")
 
 
@@ -28,7 +28,11 @@ def checkpoint():
     boundary = Training(
         step=40,
         theta=theta,
-        state={"moments": rng.normal(size=(2, theta.size)), "lstm": rng.normal(size=(4, theta.size)), "t": 40},
+        state={
+            "moments": rng.normal(size=(2, theta.size)),
+            "lstm": rng.normal(size=(4, theta.size)),
+            "t": 40,
+        },
         phi={"conv/head/w": rng.normal(size=(1, 2)), "4/head/b": np.zeros(1, np.float32)},
         meta={"m": rng.normal(size=3), "v": rng.normal(size=3), "t": 8},
         n_restarts=1,

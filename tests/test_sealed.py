@@ -75,7 +75,7 @@ def test_every_truncation_is_noticed(sealed, tmp_path_factory, share):
 
 
 def test_what_is_no_such_file_is_said_in_one_sentence(tmp_path, sealed):
-    with pytest.raises(InputError, match="cannot read .*no such file"):
+    with pytest.raises(InputError, match=r"cannot read .*no such file"):
         read_sealed(tmp_path / "none.h5", "tree", take)
     (tmp_path / "text.h5").write_text("Not HDF5 at all. " * 100)
     with pytest.raises(InputError, match=r"text\.h5 is no tree: it is not an HDF5 file"):
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="cannot write .*file: no space left on device"):
+    with pytest.raises(InputError, match=r"cannot write .*file: no space left on device"):
         replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,18 +1,21 @@
 """Help, version and completion: complete, true to the library, and quick."""
 
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from l2lnp.backend import BACKENDS
-from l2lnp.cli import COMMANDS
+from l2lnp.cli import COMMANDS, commands
 from l2lnp.curvature import MODES
 from l2lnp.data.loading import NAMES
 from l2lnp.networks import NETWORKS
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.runs.resolving import DTYPES
-from l2lnp.runs.settings import TrainSettings, option
+from l2lnp.runs.settings import TrainSettings, check_given, option
 
 from .command_line import l2lnp, start
 
@@ -117,3 +120,22 @@ def test_shell_completion(words, expected):
     )
     found = [line.split(",") for line in done.stdout.split()]
     assert {text for kind, text in found if kind == "plain"} == expected
+
+
+def test_the_examples_in_the_docs_are_commands():
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    examples = [shlex.split(line, comments=True) for line in blocks.splitlines() if line.startswith("l2lnp ")]
+    assert len(examples) >= 10
+    for _, name, *arguments in examples:
+        command = commands.get_command(None, name)
+        context = command.make_context(name, arguments)
+        given = {key: value for key, value in context.params.items() if key in vars(TrainSettings())}
+        check_given({key: value for key, value in given.items() if key != "optimizer_settings"})
+
+
+def test_every_option_in_the_docs_exists(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    helps = " ".join(help_of(capsys, command) for command in COMMANDS)
+    for spelling in set(re.findall(r"`(--[a-z-]+)", page)):
+        assert spelling in helps

@@ -1,5 +1,8 @@
 """Networks by name and from TOML: their sizes, and one clear sentence for each that cannot be."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,7 +20,7 @@ from l2lnp.layers import (
     SoftmaxCrossEntropy,
 )
 from l2lnp.networks import NETWORKS, NetworkFile, find_network
-from l2lnp.networks.reader import ACTIVATIONS
+from l2lnp.networks.reader import ACTIVATIONS, KINDS
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 
@@ -136,7 +139,9 @@ def test_an_impossible_network_file_gets_one_sentence(text, parts):
 
 
 def test_images_too_small_for_a_named_network_are_said_to_be():
-    with pytest.raises(InputError, match=r"network small, layer 1 \(conv\): its window of 5 x 5 does not fit"):
+    with pytest.raises(
+        InputError, match=r"network small, layer 1 \(conv\): its window of 5 x 5 does not fit"
+    ):
         find_network("small", (1, 4, 4)).build((1, 4, 4), 10)
 
 
@@ -148,3 +153,21 @@ def test_unknown_names_and_missing_files(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(InputError, match="not a text file in UTF-8"):
         find_network(str(tmp_path / "latin.toml"), DIGITS)
+
+
+def test_the_example_in_the_docs_is_a_network():
+    page = (Path(__file__).parents[2] / "docs" / "network_files.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    network = build(example, (1, 28, 28))
+    assert network.layers[2] == Conv2D(12, 12, (3, 5), 2)
+    assert all(f"`{kind}`" in page for kind in KINDS)
+
+
+def test_the_error_in_the_docs_is_the_one_that_is_given():
+    text = (
+        layer(kind='"conv"', n_out=4, size=3) + layer(kind='"relu"') + layer(kind='"conv"', n_out=4, size=9)
+    )
+    page = (Path(__file__).parents[2] / "docs" / "network_files.md").read_text()
+    with pytest.raises(InputError) as caught:
+        build(text)
+    assert f"l2lnp: {caught.value}\n" in page

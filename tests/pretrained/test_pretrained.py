@@ -57,7 +57,7 @@ def test_only_the_kinds_that_a_network_has_are_taken():
 
 def test_what_does_not_fit_is_refused():
     per_kind = learned(optimizer_for("small", per="kind"))
-    with pytest.raises(InputError, match="needs an LSTM 'lstm', but .* has only: conv, fully_connected"):
+    with pytest.raises(InputError, match=r"needs an LSTM 'lstm', but .* has only: conv, fully_connected"):
         per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
     smaller = optimizer_for("small", per="kind", features=("rnnprop",)).init_phi(np.random.default_rng(0))
     with pytest.raises(InputError, match=r"conv/lstm1/w is \(12, .*\), where \(12, .*\) is needed"):

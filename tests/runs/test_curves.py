@@ -47,7 +47,9 @@ def test_the_curves_show_the_metrics(tmp_path, monkeypatch):
 def test_the_confusion_matrix_is_drawn_with_its_counts(tmp_path, monkeypatch):
     figures = []
     write = curves.write_figure
-    monkeypatch.setattr(curves, "write_figure", lambda path, figure: (figures.append(figure), write(path, figure)))
+    monkeypatch.setattr(
+        curves, "write_figure", lambda path, figure: (figures.append(figure), write(path, figure))
+    )
     confusion = np.array([[5, 0], [2, 0]])
     curves.draw_confusion(tmp_path / "confusion.png", confusion, ["cat", "dog"], "a split")
     (axes,) = figures[0].axes

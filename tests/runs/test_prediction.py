@@ -64,9 +64,12 @@ def test_what_is_no_picture_is_said_to_be_none(tmp_path):
 def test_evaluation_agrees_with_training_and_counts_every_picture(run):
     found = evaluate_run(run.folder.path, "test", threads=1)
     assert found.step == 60
-    assert found.measured.error == run.problem.task.measure(
-        run.folder.load_checkpoint().theta, run.problem.dataset.split("test")
-    ).error
+    assert (
+        found.measured.error
+        == run.problem.task.measure(
+            run.folder.load_checkpoint().theta, run.problem.dataset.split("test")
+        ).error
+    )
     counts = np.bincount(run.problem.dataset.split("test").labels)
     np.testing.assert_array_equal(found.measured.confusion.sum(1), counts)
     assert found.measured.error == pytest.approx(1 - np.trace(found.measured.confusion) / 360)

@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from .short_runs import begin_short, go, measured
 
 from l2lnp.checkpoint import load_checkpoint
 from l2lnp.errors import InputError
@@ -14,9 +13,15 @@ from l2lnp.runs.folder import RunFolder, free_name
 from l2lnp.runs.resolving import resolve
 from l2lnp.runs.run import changed, resume
 
+from .short_runs import begin_short, go, measured
+
 VARIANTS = {
     "slstm": {},
-    "exact meta-gradient": {"second_derivatives": True, "curvature": "gauss_newton", "unroll_length_steps": 3},
+    "exact meta-gradient": {
+        "second_derivatives": True,
+        "curvature": "gauss_newton",
+        "unroll_length_steps": 3,
+    },
     "random curvature": {"curvature": "monte_carlo", "unroll_length_steps": 4},
     "lstm, float64": {"optimizer": "lstm", "dtype": "float64"},
     "adam": {"optimizer": "adam"},
@@ -200,9 +205,8 @@ def test_missing_metrics_are_noticed(tmp_path, lost):
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     folder = begin_short(tmp_path / "run").folder
-    with folder.lock():
-        with pytest.raises(InputError, match="another process is training in"), folder.lock():
-            pass
+    with folder.lock(), pytest.raises(InputError, match="another process is training in"), folder.lock():
+        pass
     with folder.lock():
         pass
 

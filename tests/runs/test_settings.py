@@ -79,8 +79,14 @@ def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
         ({"dtype": "float16"}, "unknown dtype 'float16'"),
         ({"backend": "numpi"}, "unknown backend 'numpi': did you mean 'numpy'"),
         ({"pretrained": "best"}, "unknown learned optimizer 'best'"),
-        ({"learning_rate": 0.1}, "--learning-rate does not apply to slstm, which learns the size of its steps"),
-        ({"optimizer": "adam", "curvature": "exact"}, "--curvature does not apply to adam, which uses gradients"),
+        (
+            {"learning_rate": 0.1},
+            "--learning-rate does not apply to slstm, which learns the size of its steps",
+        ),
+        (
+            {"optimizer": "adam", "curvature": "exact"},
+            "--curvature does not apply to adam, which uses gradients",
+        ),
         ({"optimizer": "lstm", "curvature": "exact"}, "--curvature does not apply to lstm"),
         ({"optimizer": "sou", "joint": True}, "--joint does not apply to sou, which learns nothing"),
         ({"optimizer": "sgd", "unroll_length_steps": 3}, "--unroll-length does not apply to sgd"),
