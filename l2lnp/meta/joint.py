@@ -115,7 +115,8 @@ class JointLearner:
             After ten restarts with no whole unroll between them.
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            inputs = Inputs(*optimizee.evaluate(training.theta, batch, self.optimizer.uses_curvature))
+            theta, wants_h = training.theta, self.optimizer.uses_curvature
+            inputs = self.optimizer.inputs(theta, *optimizee.evaluate(theta, batch, wants_h))
             if not _finite(inputs):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length

@@ -89,7 +89,7 @@ def unroll(
         weights = [1 / len(batches) if t else 0.0 for t in range(len(batches))]
     tape = Tape(state)
     for batch, weight in zip(batches, weights, strict=True):
-        inputs = Inputs(*optimizee.evaluate(theta, batch, optimizer.uses_curvature))
+        inputs = optimizer.inputs(theta, *optimizee.evaluate(theta, batch, optimizer.uses_curvature))
         tape.steps.append(Step(inputs, weight, theta, batch))
         u, state = optimizer.update(phi, state, *inputs)
         theta = theta + u
@@ -136,4 +136,6 @@ def _exact(
         a = optimizer.update_adjoint(phi, state, step.inputs, a_theta, a_state)
         a_phi, a_state = added(a_phi, a.phi), a.state
         a_theta = a_theta + optimizee.adjoint(step.theta, step.batch, step.weight + a.loss, a.g, a.h)
+        if a.theta is not None:
+            a_theta = a_theta + a.theta
     return MetaGradient(a_phi, a_theta, a_state)

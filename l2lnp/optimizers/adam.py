@@ -42,7 +42,15 @@ class Adam(HandDesigned):
         xp = array_module(theta)
         return {"m": xp.zeros_like(theta), "v": xp.zeros_like(theta), "t": 0}
 
-    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+    def update(
+        self,
+        phi: Phi,
+        state: State,
+        loss: float,
+        g: Array,
+        h: Array | None,
+        theta: Array | None = None,
+    ) -> tuple[Array, State]:
         """Return u and the averages."""
         after, m_hat, root = self._averages(state, g)
         return -phi["learning_rate"] * m_hat / (root + self.epsilon), after

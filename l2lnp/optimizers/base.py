@@ -36,6 +36,7 @@ class Inputs(NamedTuple):
     loss: float
     g: Array  # (P,)
     h: Array | None  # (P,); None for an optimizer that uses no curvature
+    theta: Array | None = None  # (P,) before the step; None for an optimizer that does not ask for it
 
 
 class UpdateAdjoint(NamedTuple):
@@ -46,6 +47,7 @@ class UpdateAdjoint(NamedTuple):
     loss: float
     g: Array
     h: Array | None
+    theta: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Optimizer:
     uses_curvature: ClassVar[bool] = False
     learned: ClassVar[bool] = False  # True where phi is made to be learned while theta is
 
+    @property
+    def uses_theta(self) -> bool:
+        """Whether `update` needs theta: true of learned optimizers that step in units of the weights."""
+        return False
+
     def init_phi(self, rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Phi:
         """Draw initial meta-parameters on the host: the learning rate, or the LSTM's weights."""
         raise NotImplementedError
@@ -76,20 +83,32 @@ class Optimizer:
         """Return the state before the first step, arrays of theta's library and dtype."""
         raise NotImplementedError
 
-    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+    def update(
+        self,
+        phi: Phi,
+        state: State,
+        loss: float,
+        g: Array,
+        h: Array | None,
+        theta: Array | None = None,
+    ) -> tuple[Array, State]:
         """Return the update u (P,) and the next state; changes none of its arguments.
 
         Raises
         ------
         InputError
-            If the optimizer uses curvature and ``h`` is None.
+            If the optimizer uses curvature and ``h`` is None, or uses theta and ``theta`` is None.
         """
         raise NotImplementedError
+
+    def inputs(self, theta: Array, loss: float, g: Array, h: Array | None) -> Inputs:
+        """Return what one step gives this optimizer: theta only where it asks for it."""
+        return Inputs(loss, g, h, theta if self.uses_theta else None)
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
     ) -> UpdateAdjoint:
-        """Return the adjoint of `update` in phi, state, loss, g and h, at the step's arguments."""
+        """Return the adjoint of `update` in phi, state, loss, g, h and theta, at the step's arguments."""
         raise NotImplementedError
 
     def replay(self, phi: Phi, state: State, steps: Sequence[Inputs]) -> list[State]:
@@ -102,7 +121,7 @@ class Optimizer:
     def unroll_adjoint(
         self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
     ) -> tuple[Phi, State]:
-        """Return the adjoint of several updates, with loss, g and h taken as constants.
+        """Return the adjoint of several updates, with loss, g, h and theta taken as constants.
 
         Parameters
         ----------

@@ -2,7 +2,7 @@
 
     x        = features(g, h, loss, moving averages)
     o, state'= LSTM(phi, state, x)
-    u        = scale o    or    scale tanh(o)
+    u        = scale unit o    or    scale unit tanh(o)
 
 All coordinates of one layer (or of all layers of one kind) share one LSTM; every
 coordinate has its own state. Steps and their reverse run over chunks of coordinates,
@@ -38,6 +38,8 @@ from l2lnp.workspace import Workspace
 
 HEADS = ("tanh", "linear")
 PER = ("layer", "kind")
+STEP_UNITS = ("fixed", "weights")
+LEAST_UNIT = 1e-3
 FORGET_BIAS = 1.0
 HEAD_INIT = 0.01  # deviation of the initial output weights: the first steps are small
 
@@ -51,7 +53,10 @@ class LSTM(Optimizer):
     features
         Names of what it reads, see `l2lnp.optimizers.features.FEATURES`.
     head
-        ``"tanh"``: u = output_scale tanh(o); ``"linear"``: u = output_scale o.
+        ``"tanh"``: u = output_scale unit tanh(o); ``"linear"``: u = output_scale unit o.
+    step_unit
+        ``"fixed"``: the unit is 1; ``"weights"``: the root mean square of the layer's weights
+        (at least `LEAST_UNIT`), for its biases too, so that a step means the same in every layer.
     n_units
         Units of the two hidden layers.
     decay
@@ -70,6 +75,7 @@ class LSTM(Optimizer):
 
     features: tuple[str, ...] = ("rnnprop",)
     head: str = "tanh"
+    step_unit: str = "fixed"
     output_scale: float = 0.1
     n_units: tuple[int, int] = (20, 20)
     decay: float = 0.95
@@ -82,6 +88,7 @@ class LSTM(Optimizer):
         for what, chosen, known in (
             *(("feature", feature, tuple(FEATURES)) for feature in self.features),
             ("head", self.head, HEADS),
+            ("step unit", self.step_unit, STEP_UNITS),
             ("grouping of layers", self.per, PER),
         ):
             if chosen not in known:
@@ -103,6 +110,11 @@ class LSTM(Optimizer):
     def groups(self) -> tuple[str, ...]:
         """The names of the LSTMs, in the order of their first layers."""
         return tuple(dict.fromkeys(groups(self.layout, self.per).values()))
+
+    @property
+    def uses_theta(self) -> bool:
+        """Whether `update` needs theta."""
+        return self.step_unit == "weights"
 
     def phi_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each entry of phi by path."""
@@ -134,11 +146,19 @@ class LSTM(Optimizer):
             "t": 0,
         }
 
-    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+    def update(
+        self,
+        phi: Phi,
+        state: State,
+        loss: float,
+        g: Array,
+        h: Array | None,
+        theta: Array | None = None,
+    ) -> tuple[Array, State]:
         """Return the update u (P,) and the next state."""
-        inputs = self._checked(Inputs(loss, g, h))
+        inputs = self._checked(Inputs(loss, g, h, theta))
         moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
-        weights = self._fold(phi)
+        weights, scales = self._fold(phi), self._scales(inputs)
         xp, chunks = array_module(g), self._chunks
         u, lstm = xp.empty_like(g), xp.empty_like(state["lstm"])
 
@@ -150,7 +170,7 @@ class LSTM(Optimizer):
             self._preprocessing.fill(
                 rows, moments[:, here], state["t"] + 1, chunk.of(inputs), statistics, chunk.tensors
             )
-            u[here] = self._head(advance(weights[chunk.group], tape, 0))
+            u[here] = chunk.tensors.spread(scales) * self._head(advance(weights[chunk.group], tape, 0))
             end(self._sizes, tape, lstm[:, here])
 
         self._execution.map(run, len(chunks))
@@ -163,17 +183,19 @@ class LSTM(Optimizer):
         inputs = self._checked(inputs)
         moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
         a_rows = array_module(a_u).empty((self._sizes.n_features, a_u.size), a_u.dtype)
-        a_phi, a_lstm = self._bptt(phi, state, [inputs], [statistics], [a_u], a_state, a_rows)
+        output = array_module(a_u).empty_like(a_u)
+        a_phi, a_lstm = self._bptt(phi, state, [inputs], [statistics], [a_u], a_state, a_rows, output)
         a_moments, a = self._preprocessing.adjoint(
             a_rows, a_state.get("moments"), moments, state["t"] + 1, inputs, statistics, self._tensors
         )
         a_h = None if inputs.h is None else a.h
-        return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h)
+        a_theta = self._scales_adjoint(inputs, self._tensors.mean(a_u * output))
+        return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h, a_theta)
 
     def unroll_adjoint(
         self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
     ) -> tuple[Phi, State]:
-        """Adjoint of several updates with loss, g and h constant, chunk by chunk.
+        """Adjoint of several updates with loss, g, h and theta constant, chunk by chunk.
 
         The moving averages depend on g and h alone and so are constants too: their
         cotangents, which nothing here depends on, are left out of ``a_state``.
@@ -194,9 +216,14 @@ class LSTM(Optimizer):
         a_u: Sequence[Array],
         a_state: State,
         a_rows: Array | None = None,
+        outputs: Array | None = None,
     ) -> tuple[Phi, Array]:
-        """Return a_phi and the cotangent of state["lstm"]; fill ``a_rows`` (F, P) for a single step."""
+        """Return a_phi and the cotangent of state["lstm"].
+
+        For a single step, fill ``a_rows`` (F, P), and ``outputs`` (P,) with the update before it is scaled.
+        """
         xp, weights = array_module(*a_u), self._fold(phi)
+        scales = [self._scales(inputs) for inputs in steps]
         chunks = self._chunks_of_unroll(len(steps))
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(state["lstm"])
 
@@ -210,7 +237,10 @@ class LSTM(Optimizer):
                 self._preprocessing.fill(
                     rows, moments, state["t"] + 1 + t, inputs, statistics[t], chunk.tensors
                 )
-                a_outputs.append(self._head_adjoint(advance(mine, tape, t), a_u[t][here]))
+                output = advance(mine, tape, t)
+                a_outputs.append(self._head_adjoint(output, chunk.tensors.spread(scales[t]) * a_u[t][here]))
+                if outputs is not None:
+                    outputs[here] = self._head(output)
             a_features = None if a_rows is None else a_rows[None, :, here]
             return reverse(self._sizes, mine, tape, a_outputs, a_lstm[:, here], space, a_features)
 
@@ -224,14 +254,47 @@ class LSTM(Optimizer):
         return a_phi, a_lstm
 
     def _head(self, output: Array) -> Array:
-        if self.head == "linear":
-            return self.output_scale * output
-        return self.output_scale * array_module(output).tanh(output)
+        return output if self.head == "linear" else array_module(output).tanh(output)
 
-    def _head_adjoint(self, output: Array, a_u: Array) -> Array:
+    def _head_adjoint(self, output: Array, a_head: Array) -> Array:
         if self.head == "linear":
-            return self.output_scale * a_u
-        return self.output_scale * a_u * (1.0 - array_module(output).tanh(output) ** 2)
+            return a_head
+        return a_head * (1.0 - array_module(output).tanh(output) ** 2)
+
+    def _scales(self, inputs: Inputs) -> Array:
+        """Return what the head's output is multiplied by, for each tensor (n_tensors,)."""
+        xp = array_module(inputs.g)
+        if self.step_unit == "fixed":
+            return xp.full(len(self.layout.tensors), self.output_scale, inputs.g.dtype)
+        return self.output_scale * xp.maximum(self._weights_rms(inputs), LEAST_UNIT)
+
+    def _weights_rms(self, inputs: Inputs) -> Array:
+        """Return for each tensor the root mean square of its layer's weights."""
+        return self._tensors.rms(inputs.theta)[self._weights_of_tensors]
+
+    def _scales_adjoint(self, inputs: Inputs, a_scales: Array) -> Array | None:
+        """Return a_theta for the mean over each tensor of the cotangents of its scale."""
+        if self.step_unit == "fixed":
+            return None
+        # a_w = w / (n rms) sum over the layer's coordinates of the scale's cotangents
+        theta, rms = inputs.theta, self._weights_rms(inputs)
+        a_theta = array_module(theta).zeros_like(theta)
+        for index, weights in enumerate(self._weights_of_tensors):
+            tensor, w = self.layout.tensors[index], self.layout.tensors[weights].coordinates
+            if rms[index] > LEAST_UNIT:
+                a_rms = self.output_scale * a_scales[index] * (tensor.stop - tensor.start)
+                a_theta[w] += a_rms / (rms[index] * (w.stop - w.start)) * theta[w]
+        return a_theta
+
+    @cached_property
+    def _weights_of_tensors(self) -> list[int]:
+        """The index of each tensor's layer's weights "w" (of its first tensor if it has none)."""
+        tensors = self.layout.tensors
+        found = {}
+        for index, tensor in reversed(list(enumerate(tensors))):
+            if tensor.name == "w" or tensor.layer not in found:
+                found[tensor.layer] = index
+        return [found[tensor.layer] for tensor in tensors]
 
     def _observe(self, moments: Array, t: int, inputs: Inputs) -> tuple[Array, Statistics]:
         after = self._preprocessing.advance(moments, inputs)
@@ -239,6 +302,8 @@ class LSTM(Optimizer):
 
     def _checked(self, inputs: Inputs) -> Inputs:
         """Return the inputs, h being None where no feature reads it."""
+        if self.uses_theta and inputs.theta is None:
+            raise InputError(f"{self.name} with step_unit='weights' needs theta beside loss, g and h")
         if not any(feature.uses_curvature for feature in self._preprocessing.features):
             return inputs._replace(h=None)
         if inputs.h is None:

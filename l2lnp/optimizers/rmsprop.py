@@ -37,7 +37,15 @@ class RMSprop(HandDesigned):
         """Return ``{"v": (P,)}``."""
         return {"v": array_module(theta).zeros_like(theta)}
 
-    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+    def update(
+        self,
+        phi: Phi,
+        state: State,
+        loss: float,
+        g: Array,
+        h: Array | None,
+        theta: Array | None = None,
+    ) -> tuple[Array, State]:
         """Return u and v'."""
         v = moving_average(self.decay, state["v"], g**2)
         return -phi["learning_rate"] * g / (v**0.5 + self.epsilon), {"v": v}

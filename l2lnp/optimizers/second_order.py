@@ -26,7 +26,15 @@ class SOU(HandDesigned):
     name: ClassVar[str] = "sou"
     uses_curvature: ClassVar[bool] = True
 
-    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+    def update(
+        self,
+        phi: Phi,
+        state: State,
+        loss: float,
+        g: Array,
+        h: Array | None,
+        theta: Array | None = None,
+    ) -> tuple[Array, State]:
         """Return u and the empty state."""
         if h is None:
             raise InputError("sou needs second derivatives h: evaluate the loss with a curvature mode")

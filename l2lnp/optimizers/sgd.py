@@ -17,7 +17,15 @@ class SGD(HandDesigned):
 
     name: ClassVar[str] = "sgd"
 
-    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+    def update(
+        self,
+        phi: Phi,
+        state: State,
+        loss: float,
+        g: Array,
+        h: Array | None,
+        theta: Array | None = None,
+    ) -> tuple[Array, State]:
         """Return u and the empty state."""
         return -phi["learning_rate"] * g, {}
 
@@ -42,7 +50,15 @@ class Momentum(HandDesigned):
         """Return ``{"m": (P,)}``."""
         return {"m": array_module(theta).zeros_like(theta)}
 
-    def update(self, phi: Phi, state: State, loss: float, g: Array, h: Array | None) -> tuple[Array, State]:
+    def update(
+        self,
+        phi: Phi,
+        state: State,
+        loss: float,
+        g: Array,
+        h: Array | None,
+        theta: Array | None = None,
+    ) -> tuple[Array, State]:
         """Return u and m'."""
         m = self.momentum * state["m"] + g
         return -phi["learning_rate"] * m, {"m": m}

@@ -73,7 +73,7 @@ def advance(averages: Sequence[Average], moments: Array, g: Array, h: Array | No
 def look(averages: Sequence[Average], moments: Array, t: int, inputs: Inputs) -> Signals:
     """Return the signals of step number ``t`` (from 1), with the ``moments`` after it."""
     corrected = {a: moments[row] / a.correction(t) for row, a in enumerate(averages)}
-    return Signals(*inputs, corrected)
+    return Signals(inputs.loss, inputs.g, inputs.h, corrected)
 
 
 def advance_adjoint(
@@ -84,7 +84,7 @@ def advance_adjoint(
     ``a_moments`` (n_moments, n) is the cotangent of the moments after the step, beside
     what the features say in ``a.averages``.
     """
-    _, g, h = inputs
+    g, h = inputs.g, inputs.h
     xp = array_module(g)
     before = xp.empty_like(a_moments)
     for row, average in enumerate(averages):

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from l2lnp.network import Evaluation
-from l2lnp.optimizers import Inputs
 from l2lnp.tree import Layout
 
 
@@ -42,7 +41,7 @@ def meta_loss(optimizer, phi, optimizee, theta, state, batches):
     """The mean of the losses after each update; the last batch only measures."""
     losses = []
     for batch in batches:
-        inputs = Inputs(*optimizee.evaluate(theta, batch, optimizer.uses_curvature))
+        inputs = optimizer.inputs(theta, *optimizee.evaluate(theta, batch, optimizer.uses_curvature))
         losses.append(inputs.loss)
         u, state = optimizer.update(phi, state, *inputs)
         theta = theta + u

@@ -16,7 +16,7 @@ from .optimizees import LogCosh, enlivened, meta_loss
 LAYOUT = Layout.of_layers([("conv", {"w": (2, 2), "b": (2,)}), ("fully_connected", {"w": (3,)})])
 P = LAYOUT.n_coordinates
 
-names = st.sampled_from(sorted(OPTIMIZERS))
+names = st.sampled_from([*sorted(OPTIMIZERS), "slstm in units of the weights"])
 lengths = st.integers(1, 6)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -28,7 +28,10 @@ class Problem:
         rng = self.rng = np.random.default_rng(seed)
         log_cosh = LogCosh.random(rng, LAYOUT, n_rows=12)
         self.optimizee = Quadratic(log_cosh.w, log_cosh.y) if quadratic else log_cosh
+        name, _, unit = name.partition(" ")
         settings = {"n_units": (3, 2)} if OPTIMIZERS[name].learned else {"learning_rate": 0.05}
+        if unit:
+            settings["step_unit"] = "weights"
         self.optimizer = make_optimizer(name, LAYOUT, **settings)
         self.phi = enlivened(self.optimizer.init_phi(rng), rng)
         self.theta = rng.normal(size=P)

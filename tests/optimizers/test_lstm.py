@@ -131,7 +131,7 @@ def test_arguments_are_left_as_they_are():
     optimizer = SLSTM(LAYOUT)
     phi, state, steps, a_u, a_state = problem(optimizer, 2)
     arrays = [*phi.values(), state["lstm"], state["moments"], a_state["lstm"], *a_u]
-    for a in (*arrays, *(a for step in steps for a in step[1:])):
+    for a in (*arrays, *(a for step in steps for a in (step.g, step.h))):
         a.flags.writeable = False
     optimizer.update(phi, state, *steps[0])
     optimizer.update_adjoint(phi, state, steps[0], a_u[0], a_state)

@@ -32,7 +32,7 @@ def draw(optimizer, rng, t):
     }
     if "t" in state:
         state["t"] = t
-    inputs = Inputs(rng.uniform(0.5, 2.0), rng.normal(size=P), rng.normal(size=P))
+    inputs = Inputs(rng.uniform(0.5, 2.0), *rng.normal(size=(3, P)))
     a_state = {key: rng.normal(size=value.shape) for key, value in state.items() if key != "t"}
     return phi, state, inputs, rng.normal(size=P), a_state
 
@@ -76,12 +76,14 @@ def test_hand_designed(name, seed, t):
     st.sampled_from(["lstm", "slstm"]),
     st.sampled_from(["tanh", "linear"]),
     st.sampled_from(["layer", "kind"]),
+    st.sampled_from(["fixed", "weights"]),
     st.integers(1, 9),
     st.integers(0, 2**32 - 1),
     st.integers(0, 3),
 )
-def test_learned(name, head, per, chunk, seed, t):
-    optimizer = make_optimizer(name, LAYOUT, Execution(chunk=chunk), head=head, per=per, **SMALL)
+def test_learned(name, head, per, unit, chunk, seed, t):
+    settings = {"head": head, "per": per, "step_unit": unit, **SMALL}
+    optimizer = make_optimizer(name, LAYOUT, execution=Execution(chunk=chunk), **settings)
     check(optimizer, seed, t)
 
 

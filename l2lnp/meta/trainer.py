@@ -1,0 +1,181 @@
+"""Meta-training: a learned optimizer practises on many tasks, one episode each.
+
+An episode draws a task and fresh initial weights and lets `JointLearner` train them for
+``horizon_steps`` steps; every ``truncation_steps`` of them the meta-gradient changes phi
+(truncated BPTT with theta and state carried on). phi and its Adam state go on to the next
+episode. At intervals phi is frozen and tried on tasks held out for validation, over a
+longer horizon; the best phi is what counts in the end.
+
+References
+----------
+Andrychowicz et al. 2016 (arXiv 1606.04474), sections 2 and 3. Chen et al. 2020 (arXiv 2010.09089) for
+choosing by validation at a longer horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import cos, pi
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from l2lnp.errors import DivergedError, InputError
+from l2lnp.execution import Execution
+from l2lnp.meta.joint import JointLearner, Training
+from l2lnp.optimizers import make_optimizer
+from l2lnp.optimizers.base import Optimizer, Phi, State
+from l2lnp.randomness import generator
+from l2lnp.tasks.distribution import Distribution, Episode
+from l2lnp.tree import Layout
+
+DIVERGED_LOSS = 10.0  # what a step counts for in validation at most: a loss far above chance is no worse
+
+
+@dataclass(frozen=True)
+class MetaSettings:
+    """Everything meta-training depends on beside the distribution of tasks."""
+
+    optimizer: str = "slstm"
+    optimizer_settings: dict[str, Any] = field(default_factory=lambda: {"per": "kind"})
+    curvature: str | None = "hesscale"
+    n_episodes: int = 600
+    horizon_steps: int = 100
+    truncation_steps: int = 20
+    meta_learning_rate: float = 3e-3
+    final_rate_share: float = 0.02  # of the cosine schedule
+    clip_norm: float = 1.0
+    validate_every_episodes: int = 50
+    n_validation_tasks: int = 6
+    validation_steps: int = 150
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("n_episodes", "horizon_steps", "truncation_steps", "validate_every_episodes")
+        for name in (*counts, "n_validation_tasks", "validation_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.horizon_steps % self.truncation_steps:
+            raise InputError(
+                f"the horizon of {self.horizon_steps} steps must be a multiple of the truncation's "
+                f"{self.truncation_steps}"
+            )
+
+    def rate(self, episode: int) -> float:
+        """Return the meta-learning rate of an episode: a cosine from the whole down to the final share."""
+        wave = 0.5 * (1 + cos(pi * episode / self.n_episodes))
+        return self.meta_learning_rate * (self.final_rate_share + (1 - self.final_rate_share) * wave)
+
+
+class Progress(NamedTuple):
+    """Everything that changes in meta-training."""
+
+    episode: int  # episodes finished
+    phi: Phi
+    meta: State  # Adam's, over phi as one vector
+    best_phi: Phi
+    best_score: float  # mean validation loss; infinite before the first validation
+    best_episode: int
+
+
+class Report(NamedTuple):
+    """What happened in one episode."""
+
+    title: str
+    mean_loss: float
+    final_loss: float
+    validation_score: float | None
+
+
+class MetaTrainer:
+    """Runs episodes; holds no state but caches, so that a run can go on from any `Progress`."""
+
+    def __init__(
+        self, settings: MetaSettings, distribution: Distribution, execution: Execution | None = None
+    ) -> None:
+        self.settings = settings
+        self.distribution = distribution
+        self.execution = execution or Execution()
+        self._validation = [
+            self._draw(index, "validation") for index in range(self.settings.n_validation_tasks)
+        ]
+
+    def start(self) -> Progress:
+        """Return the beginning: phi drawn by the seed."""
+        kinds = [(kind, {"w": (1,), "b": (1,)}) for kind in ("conv", "fully_connected")]
+        layouts = {"kind": Layout.of_layers(kinds)}
+        per = self.settings.optimizer_settings.get("per", "layer")
+        layout = layouts.get(per, self._validation[0].task.layout)
+        phi = self._optimizer(layout).init_phi(generator(self.settings.seed, "phi"))
+        learner = JointLearner(self._optimizer(layout))
+        meta = learner.start(np.zeros(layout.n_coordinates, np.float32), phi).meta
+        return Progress(0, phi, meta, phi, float("inf"), 0)
+
+    def run_episode(self, progress: Progress) -> tuple[Progress, Report]:
+        """Return the progress after one more episode, and what happened in it."""
+        settings = self.settings
+        episode = self._draw(progress.episode, "train")
+        learner = JointLearner(
+            self._optimizer(episode.task.layout),
+            settings.truncation_steps,
+            settings.rate(progress.episode),
+            settings.clip_norm,
+        )
+        # one step beyond the horizon: its evaluation ends the last unroll
+        training, losses = self._train(
+            learner, episode, progress.phi, progress.meta, settings.horizon_steps + 1
+        )
+        done = progress.episode + 1
+        progress = progress._replace(episode=done, phi=training.phi, meta=training.meta)
+        score = None
+        if done % settings.validate_every_episodes == 0 or done == settings.n_episodes:
+            score = self.validate(progress.phi)
+            if score < progress.best_score:
+                progress = progress._replace(best_phi=progress.phi, best_score=score, best_episode=done)
+        return progress, Report(episode.title, float(np.mean(losses)), float(losses[-1]), score)
+
+    def validate(self, phi: Phi) -> float:
+        """Return the mean loss of the frozen optimizer over the validation tasks and their steps."""
+        scores = []
+        for episode in self._validation:
+            learner = JointLearner(self._optimizer(episode.task.layout), frozen=True)
+            try:
+                _, losses = self._train(learner, episode, phi, None, self.settings.validation_steps)
+            except DivergedError:
+                losses = np.array([DIVERGED_LOSS])
+            scores.append(np.minimum(np.nan_to_num(losses, nan=DIVERGED_LOSS), DIVERGED_LOSS).mean())
+        return float(np.mean(scores))
+
+    def _train(
+        self, learner: JointLearner, episode: Episode, phi: Phi, meta: State | None, n_steps: int
+    ) -> tuple[Training, np.ndarray]:
+        training = learner.start(episode.theta, phi)
+        if meta is not None:
+            training = learner.resume(training._replace(meta=meta))
+        losses = []
+        for _, batch in zip(range(n_steps), episode.batches(), strict=False):
+            training, report = learner.step(training, episode.task, batch)
+            losses.append(report.loss)
+        return training, np.array(losses)
+
+    def _draw(self, index: int, split: str) -> Episode:
+        s = self.settings
+        return self.distribution.draw(s.seed, index, split, s.curvature, self.execution)
+
+    def _optimizer(self, layout: Layout) -> Optimizer:
+        s = self.settings
+        return make_optimizer(s.optimizer, layout, execution=self.execution, **s.optimizer_settings)
+
+
+def meta_train(
+    trainer: MetaTrainer,
+    progress: Progress,
+    watch: Callable[[Progress, Report], None],
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Run the episodes that are left; ``watch`` is told of each, and may save the progress."""
+    while progress.episode < trainer.settings.n_episodes and not is_interrupted():
+        progress, report = trainer.run_episode(progress)
+        watch(progress, report)
+    return progress

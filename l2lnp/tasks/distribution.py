@@ -1,0 +1,198 @@
+"""Distributions of tasks for meta-training: each episode draws data, a network, a batch size and weights.
+
+A distribution is a TOML file (``docs/meta_training.md``); some come with the package.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from l2lnp.data import Split, load_dataset
+from l2lnp.errors import InputError, unknown_name
+from l2lnp.execution import Execution
+from l2lnp.files import read_text
+from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, Layer, MaxPool2D, SoftmaxCrossEntropy
+from l2lnp.network import Sequential
+from l2lnp.networks import find_network
+from l2lnp.randomness import generator
+from l2lnp.tasks.classification import Batch, Classification
+
+DISTRIBUTIONS = ("mixture", "paper-mnist", "paper-digits")
+
+_KEYS = {
+    "": {"description", "batch_sizes", "initial_log_scale", "data", "network"},
+    "data": {"name", "shrink", "weight"},
+    "network": {"name", "convolutions", "kernels", "channels", "hidden_units", "weight"},
+}
+
+
+class Pictures(NamedTuple):
+    """The pictures of one split of one data set, normalised and shrunk."""
+
+    x: np.ndarray  # (C, H, W, N)
+    labels: np.ndarray  # (N,)
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One drawn task: what is trained, from where, and its mini-batches."""
+
+    task: Classification
+    theta: np.ndarray  # (P,), the initial weights
+    pictures: Pictures
+    batch_size: int
+    seed: int
+    index: int
+    title: str
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield mini-batches without end, drawn with replacement between steps."""
+        step = 0
+        while True:
+            rng = generator(self.seed, "episode batches", self.index, step)
+            chosen = rng.choice(len(self.pictures.labels), self.batch_size, replace=False)
+            yield Batch(step, self.pictures.x[..., chosen], self.pictures.labels[chosen])
+            step += 1
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A distribution over tasks, with the pictures it draws from.
+
+    ``validation`` tasks are drawn alike, on pictures that training never sees: those of each data set's
+    validation split. No test picture is ever used.
+    """
+
+    source: str
+    text: str
+    data_dir: Path | None = None
+
+    @classmethod
+    def find(cls, name_or_path: str, data_dir: Path | None = None) -> Distribution:
+        """Return the distribution called ``name_or_path``, or described in that TOML file.
+
+        Raises
+        ------
+        InputError
+            If there is none, or the file says something that cannot be.
+        """
+        if name_or_path.endswith(".toml"):
+            found = cls(name_or_path, read_text(Path(name_or_path)), data_dir)
+        elif name_or_path in DISTRIBUTIONS:
+            text = (resources.files("l2lnp.tasks") / f"{name_or_path}.toml").read_text(encoding="utf-8")
+            found = cls(name_or_path, text, data_dir)
+        else:
+            raise unknown_name("task distribution", name_or_path, [*DISTRIBUTIONS, "or a file FILE.toml"])
+        assert found.description
+        return found
+
+    @cached_property
+    def description(self) -> Mapping[str, Any]:
+        """What the file says, checked."""
+        try:
+            table = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{self.source}: not valid TOML: {error}") from None
+        _check_keys(self.source, "", [table])
+        for part in ("data", "network"):
+            if not isinstance(table.get(part), list) or not table[part]:
+                raise InputError(f"{self.source}: needs at least one [[{part}]] table")
+            _check_keys(self.source, part, table[part])
+        if not table.get("batch_sizes"):
+            raise InputError(f"{self.source}: needs batch_sizes, a list of whole numbers")
+        return table
+
+    @cached_property
+    def _pictures(self) -> dict[tuple[str, int, str], Pictures]:
+        found = {}
+        for table in self.description["data"]:
+            dataset = load_dataset(table["name"], self.data_dir)
+            for split in ("train", "validation"):
+                pictures = _shrunk(dataset.split(split), table.get("shrink", 1), len(dataset.class_names))
+                found[table["name"], table.get("shrink", 1), split] = pictures
+        return found
+
+    def draw(
+        self,
+        seed: int,
+        index: int,
+        split: str = "train",
+        curvature: str | None = "hesscale",
+        execution: Execution | None = None,
+        dtype: Any = np.float32,
+    ) -> Episode:
+        """Return episode number ``index``: a pure function of the arguments."""
+        rng = generator(seed, f"{split} episode", index)
+        data = _weighted(rng, self.description["data"])
+        pictures = self._pictures[data["name"], data.get("shrink", 1), split]
+        network = _draw_network(rng, _weighted(rng, self.description["network"]), pictures)
+        sizes = [n for n in self.description["batch_sizes"] if n <= len(pictures.labels)]
+        if not sizes:
+            raise InputError(
+                f"{self.source}: no batch size fits the {len(pictures.labels)} pictures drawn from"
+            )
+        batch_size = int(rng.choice(sizes))
+        spread = self.description.get("initial_log_scale", 0.0)
+        theta = network.init(rng, dtype) * np.exp(rng.uniform(-spread, spread)).astype(dtype)
+        return Episode(
+            Classification(network, curvature, execution or Execution(), seed),
+            theta,
+            pictures._replace(x=pictures.x.astype(dtype, copy=False)),
+            batch_size,
+            seed,
+            index,
+            f"{data['name']} {network.input_shape}, {network.layout.n_coordinates} parameters, "
+            f"batch {batch_size}",
+        )
+
+
+def _check_keys(source: str, part: str, tables: Sequence[Mapping[str, Any]]) -> None:
+    for table in tables:
+        for key in table:
+            if key not in _KEYS[part]:
+                where = f"{source}, [[{part}]]" if part else source
+                raise InputError(f"{where}: {unknown_name('key', key, sorted(_KEYS[part]))}")
+
+
+def _weighted(rng: np.random.Generator, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    weights = np.array([table.get("weight", 1) for table in tables], float)
+    return tables[int(rng.choice(len(tables), p=weights / weights.sum()))]
+
+
+def _shrunk(split: Split, factor: int, n_classes: int) -> Pictures:
+    """Return the pictures of ``split``, each block of factor x factor pixels averaged."""
+    x, labels = split.batch(np.arange(split.n_samples))
+    c, h, w, n = x.shape
+    if h % factor or w % factor:
+        raise InputError(f"pictures of {h} x {w} cannot be shrunk {factor} times")
+    x = x.reshape(c, h // factor, factor, w // factor, factor, n).mean((2, 4))
+    return Pictures(x / x.std(), labels, n_classes)
+
+
+def _draw_network(rng: np.random.Generator, table: Mapping[str, Any], pictures: Pictures) -> Sequential:
+    shape = pictures.x.shape[:3]
+    if "name" in table:
+        return find_network(table["name"], shape).build(shape, pictures.n_classes)
+    low, high = table.get("channels", (4, 8))
+    layers: list[Layer] = []
+    for number in range(int(rng.choice(table.get("convolutions", [1])))):
+        size = int(rng.choice(table.get("kernels", [3]))) if number == 0 else 3
+        n_out = int(rng.integers(low, high + 1))
+        layers += [Conv2D(shape[0], n_out, size, padding="same"), Activation("relu"), MaxPool2D(2)]
+        shape = (n_out, shape[1] // 2, shape[2] // 2)
+    layers.append(Flatten())
+    n_in = int(np.prod(shape))
+    hidden = int(rng.choice(table.get("hidden_units", [0])))
+    if hidden:
+        layers += [FullyConnected(n_in, hidden), Activation("relu")]
+    layers.append(FullyConnected(hidden or n_in, pictures.n_classes))
+    return Sequential(tuple(layers), SoftmaxCrossEntropy(), pictures.x.shape[:3])
