@@ -45,8 +45,10 @@ def test_pictures_are_made_grey_inverted_and_resized(run, tmp_path):
 
 
 def test_a_grey_picture_becomes_rgb_for_a_network_that_needs_it(tmp_path):
-    Image.fromarray(np.full((4, 6), 7, np.uint8)).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_picture(tmp_path / "grey.png", (2, 3, 3)), np.full((2, 3, 3), 7))
+    wanted = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    Image.fromarray(np.repeat(np.repeat(wanted, 4, 0), 2, 1)).save(tmp_path / "grey.png")
+    rgb = read_picture(tmp_path / "grey.png", (2, 3, 3))
+    np.testing.assert_array_equal(rgb, np.stack([wanted] * 3, -1))
 
 
 def test_what_is_no_picture_is_said_to_be_none(tmp_path):

@@ -145,20 +145,44 @@ def test_a_checkpoint_serves_as_pretrained_optimizer_of_another_network(tmp_path
         np.testing.assert_array_equal(before[key], value)
 
 
-def test_restarts_are_told_and_logged_as_null(tmp_path, monkeypatch):
+@pytest.fixture
+def infinite_at_step(monkeypatch):
+    """Return a function that makes the loss infinite at one step of all runs."""
+    from l2lnp.tasks.classification import Classification
+
+    evaluate = Classification.evaluate
+
+    def make_infinite(step):
+        def once_infinite(task, theta, batch, wants_h):
+            found = evaluate(task, theta, batch, wants_h)
+            return found._replace(loss=float("inf")) if batch.step == step else found
+
+        monkeypatch.setattr(Classification, "evaluate", once_infinite)
+
+    return make_infinite
+
+
+def test_restarts_are_told_and_logged_as_null(tmp_path, infinite_at_step):
+    infinite_at_step(8)
     run = begin_short(tmp_path / "run")
-    evaluate = type(run.problem.task).evaluate
-
-    def once_infinite(task, theta, batch, wants_h):
-        found = evaluate(task, theta, batch, wants_h)
-        return found._replace(loss=float("inf")) if batch.step == 8 else found
-
-    monkeypatch.setattr(type(run.problem.task), "evaluate", once_infinite)
     outcome, memory = go(run)
     assert outcome.n_restarts == 1
     assert len(memory.messages) == 1
     assert "not finite" in memory.messages[0]
     assert json.loads(run.folder.metrics.read_text().splitlines()[8])["train_loss"] is None
+
+
+@pytest.mark.parametrize("log_every_steps", [1, 3])
+def test_a_run_that_ended_with_a_restart_can_be_given_more_steps(tmp_path, infinite_at_step, log_every_steps):
+    infinite_at_step(16)
+    whole = begin_short(tmp_path / "whole", steps=31, log_every_steps=log_every_steps)
+    go(whole)
+    run = begin_short(tmp_path / "short", steps=17, log_every_steps=log_every_steps)
+    go(run)
+    assert run.folder.load_checkpoint().boundary.step == 17  # the last line is kept, without its test error
+    run = resume(run.folder, changed(run.settings, {"steps": 31}))
+    go(run)
+    same_end(whole.folder, run.folder)
 
 
 def test_changes_other_than_steps_and_threads_are_refused(tmp_path):
