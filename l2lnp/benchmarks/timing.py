@@ -1,0 +1,100 @@
+"""Timing: contenders take turns in one process, so that all meet the same machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_SHORT_S = 0.25  # shorter calls are preceded by one that is not counted: caches and thread pools are warm
+_LONG_S, _LONG_RATIO = 2.0, 3.0  # calls longer than this, and than so many of the first contender's
+
+
+class Times(NamedTuple):
+    """Median and quartiles of the counted calls, in seconds."""
+
+    median_s: float
+    lower_s: float
+    upper_s: float
+    n_calls: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Times:
+        """Summarise the counted calls."""
+        lower, median, upper = np.percentile(seconds, [25, 50, 75])
+        return cls(float(median), float(lower), float(upper), len(seconds))
+
+
+def time_in_turns(runs: Sequence[Callable[[], Any]], repetitions: int) -> list[Times]:
+    """Return the times of ``runs``, called A B C A B C ...; all have been called once before.
+
+    One that takes seconds, and several times as long as the first, only joins every fourth turn.
+    """
+    first_s = [_seconds(run) for run in runs]
+    seconds: list[list[float]] = [[] for _ in runs]
+    for turn in range(repetitions):
+        for run, expected_s, counted in zip(runs, first_s, seconds, strict=True):
+            is_long = expected_s > max(_LONG_S, _LONG_RATIO * first_s[0])
+            if is_long and turn % 4:
+                continue
+            if expected_s < _SHORT_S:
+                run()
+            counted.append(_seconds(run))
+    return [Times.of(counted) for counted in seconds]
+
+
+def time_alone(run: Callable[[], Any], repetitions: int, budget_s: float) -> Times:
+    """Return the times of ``run`` after a first call; at least three, then no more than fit in the budget."""
+    run()
+    seconds: list[float] = []
+    while len(seconds) < repetitions and (len(seconds) < 3 or sum(seconds) < budget_s):
+        seconds.append(_seconds(run))
+    return Times.of(seconds)
+
+
+def best_s(run: Callable[[], Any], repetitions: int) -> float:
+    """Return the shortest of ``repetitions`` calls: for limits of the machine."""
+    return min(_seconds(run) for _ in range(repetitions))
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = perf_counter()
+    run()
+    return perf_counter() - start
+
+
+class Neighbours:
+    """How much of this process's cores others have used since this object was made."""
+
+    def __init__(self) -> None:
+        self._start = _busy_s(), _own_s(), perf_counter()
+
+    def share(self) -> float | None:
+        """Return it as a share of the cores' time; None where the system does not tell."""
+        busy_s, own_s, start = self._start
+        now_s = _busy_s()
+        if busy_s is None or now_s is None:
+            return None
+        cores_s = len(os.sched_getaffinity(0)) * (perf_counter() - start)
+        return max(0.0, (now_s - busy_s) - (_own_s() - own_s)) / cores_s
+
+
+def _own_s() -> float:
+    spent = os.times()
+    return spent.user + spent.system
+
+
+def _busy_s() -> float | None:
+    """Return the time that this process's cores have not been idle, stolen time included (Linux)."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    lines = (line.split() for line in stat.read_text().splitlines())
+    ticks = {name: [int(v) for v in values] for name, *values in lines if name.startswith("cpu")}
+    mine = [ticks[f"cpu{core}"] for core in os.sched_getaffinity(0)]
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    return sum(sum(core[:3]) + sum(core[5:8]) for core in mine) / os.sysconf("SC_CLK_TCK")
