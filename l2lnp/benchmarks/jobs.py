@@ -99,7 +99,7 @@ def sweep(name: str, execution: Execution, batch_size: int = 128) -> Job:
             Contender("l2lnp: g", lambda: evaluate(None), lambda e: {"g": e.g}, gradient),
         ),
         reference,
-        {"g": 1e-4, "h": 1e-4, "exact diagonal": 1e-4, "draw of the diagonal": 0.5},
+        {"g": 1e-4, "h": 1e-4, "exact diagonal": 1e-4, "draw of the diagonal": 6 * batch_size**-0.5},
         4.0 * batch_size * sum(6 * prod(shape) for shape in network.shapes),
     )
 
