@@ -22,8 +22,9 @@ _WINDOWS = 25  # the smooth curve averages over this part of the run
 
 def draw_curves(path: Path, lines: Sequence[Line], title: str) -> None:
     """Draw the metrics of a run into the PNG file ``path``."""
-    figure = Figure(figsize=(8, 5.6), layout="constrained")
+    figure = Figure(figsize=(8, 5.6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure.subplots_adjust(left=0.105, right=0.975, bottom=0.09, top=0.94, hspace=0.09)
     top.set_title(title, loc="left", fontsize=11, fontweight="bold")
     _draw_loss(top, *losses(lines))
     _draw_error(bottom, *test_errors(lines))

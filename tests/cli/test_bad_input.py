@@ -13,6 +13,8 @@ from l2lnp.runs import training
 
 from .command_line import SHORT, files_in, l2lnp
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):

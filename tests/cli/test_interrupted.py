@@ -13,7 +13,9 @@ import pytest
 
 from .command_line import l2lnp, start
 
-OPTIONS = ("--steps", "120", "--batch-size", "32", "--eval-every", "40", "--threads", "2")
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+OPTIONS = ("--steps", "80", "--batch-size", "32", "--eval-every", "40", "--threads", "2")
 OFTEN = ("--checkpoint-every", "0.03")
 
 
@@ -67,7 +69,7 @@ def test_a_run_asked_to_stop_saves_and_goes_on_exactly(tmp_path, whole, capsys, 
     assert process.returncode == 130, err
     assert err == ""
     n_logged = len(lines(run))
-    assert 33 <= n_logged < 120
+    assert 33 <= n_logged < 80
     assert f"interrupted after step {n_logged} and saved" in out
     assert f"l2lnp train --resume {run}" in out
     with h5py.File(run / "checkpoint.h5") as file:
@@ -81,7 +83,7 @@ def test_a_run_asked_to_stop_saves_and_goes_on_exactly(tmp_path, whole, capsys, 
 def test_a_run_killed_again_and_again_goes_on_exactly(tmp_path, whole, capsys):
     run, rng = tmp_path / "run", random.Random(0)
     arguments = ("train", *OPTIONS, *OFTEN, "--out", run)
-    for n in (1, 40, 80):
+    for n in (1, 30, 60):
         process = start(*arguments)
         wait_for_lines(process, run, n)
         time.sleep(rng.uniform(0, 0.1))

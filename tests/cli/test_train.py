@@ -36,6 +36,7 @@ def test_the_first_command_learns_the_digits(capsys, folder):
     assert all(path.name in ended.out for path in run.iterdir())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_plain_lines_where_the_output_is_no_terminal(capsys):
     ended = l2lnp(capsys, "train", *SHORT)
     steps = [line for line in ended.out.splitlines() if line.startswith("step ")]
@@ -46,6 +47,7 @@ def test_plain_lines_where_the_output_is_no_terminal(capsys):
     assert "\x1b" not in ended.out
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "options",
     [
@@ -65,6 +67,7 @@ def test_the_config_repeats_the_run(capsys, folder, options):
     assert not np.array_equal(theta(folder / "first"), theta(folder / "third"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_options_reach_the_optimizer(capsys, folder):
     options = ("--optimizer", "momentum", "--learning-rate", "1e-3", "--optimizer-setting", "momentum=0.8")
     l2lnp(capsys, "train", *SHORT, *options, "--out", "run")
@@ -76,11 +79,13 @@ def test_options_reach_the_optimizer(capsys, folder):
         assert file["phi/learning_rate"][()] == np.float32(1e-3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_auto_says_which_backend_it_chose(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert "backend numpy, chosen by auto" in l2lnp(capsys, "train", *SHORT, "--backend", "auto").out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_finished_run_says_so_and_can_be_given_more_steps(capsys, folder):
     l2lnp(capsys, "train", *SHORT, "--out", "run")
     (folder / "run" / "curves.png").unlink()
@@ -96,6 +101,7 @@ def test_a_finished_run_says_so_and_can_be_given_more_steps(capsys, folder):
     np.testing.assert_array_equal(theta(folder / "run"), theta(folder / "whole"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_own_network_and_pretrained_checkpoint(capsys, folder):
     (folder / "net.toml").write_text(
         '[[layer]]\nkind = "rows"\n[[layer]]\nkind = "lstm"\nn_units = 4\n'
