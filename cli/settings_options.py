@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
+from l2lnp.errors import InputError
 
 
 class Setting(click.Option):
@@ -61,6 +64,20 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
         }[what]
 
     return names
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the values of ``--optimizer-setting NAME=VALUE``, each a TOML value; a text needs no quotes."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--optimizer-setting must be NAME=VALUE, not {text!r}")
+        try:
+            found[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name.strip()] = value.strip()
+    return found
 
 
 def _default_text(name: str) -> str:

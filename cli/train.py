@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock, shown_progress
-from l2lnp.cli.settings_options import Name, Setting, known_names
+from l2lnp.cli.settings_options import Name, Setting, known_names, parse_assignments
 from l2lnp.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
@@ -109,18 +108,8 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     assignments = given.pop("optimizer_settings", ())
     if assignments:
-        given["optimizer_settings"] = dict(map(_assignment, assignments))
+        given["optimizer_settings"] = parse_assignments(assignments)
     return given
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--optimizer-setting must be NAME=VALUE, not {text!r}")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()  # a text needs no quotes
 
 
 def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int | None:

@@ -149,7 +149,9 @@ class JointLearner:
         a = meta_gradient(
             self.optimizer, phi, optimizee, self._tape, a_theta, second_derivatives=self.second_derivatives
         )
-        vector, a_vector = _join(phi), clipped(_join(a.phi), self.clip_norm)
+        # an LSTM that this network has no layer for has no gradient
+        a_phi = {key: a.phi[key] if key in a.phi else 0 * value for key, value in phi.items()}
+        vector, a_vector = _join(phi), clipped(_join(a_phi), self.clip_norm)
         rate = array_module(vector).asarray(self.meta_learning_rate, vector.dtype)
         u, meta = _adam(vector).update({"learning_rate": rate}, training.meta, 0.0, a_vector, None)
         return training._replace(phi=_split(vector + u, phi), meta=meta)

@@ -15,7 +15,8 @@ choosing by validation at a longer horizon.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from math import cos, pi
 from typing import Any, NamedTuple
 
@@ -26,9 +27,11 @@ from l2lnp.execution import Execution
 from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.optimizers import make_optimizer
 from l2lnp.optimizers.base import Optimizer, Phi, State
+from l2lnp.pretrained import LearnedOptimizer
 from l2lnp.randomness import generator
 from l2lnp.tasks.distribution import Distribution, Episode
 from l2lnp.tree import Layout
+from l2lnp.version import VERSION
 
 DIVERGED_LOSS = 10.0  # what a step counts for in validation at most: a loss far above chance is no worse
 
@@ -103,14 +106,35 @@ class MetaTrainer:
 
     def start(self) -> Progress:
         """Return the beginning: phi drawn by the seed."""
-        kinds = [(kind, {"w": (1,), "b": (1,)}) for kind in ("conv", "fully_connected")]
-        layouts = {"kind": Layout.of_layers(kinds)}
-        per = self.settings.optimizer_settings.get("per", "layer")
-        layout = layouts.get(per, self._validation[0].task.layout)
-        phi = self._optimizer(layout).init_phi(generator(self.settings.seed, "phi"))
-        learner = JointLearner(self._optimizer(layout))
-        meta = learner.start(np.zeros(layout.n_coordinates, np.float32), phi).meta
+        optimizer = self._optimizer(self._layout)
+        phi = optimizer.init_phi(generator(self.settings.seed, "phi"))
+        theta = np.zeros(self._layout.n_coordinates, np.float32)
+        meta = JointLearner(optimizer).start(theta, phi).meta
         return Progress(0, phi, meta, phi, float("inf"), 0)
+
+    def learned_optimizer(self, progress: Progress) -> LearnedOptimizer:
+        """Return the best optimizer so far, as it is written to a file."""
+        s, optimizer = self.settings, self._optimizer(self._layout)
+        own = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}
+        kept = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in own.items()
+            if name not in ("layout", "execution")
+        }
+        provenance = (
+            f"meta-trained by l2lnp {VERSION} on the tasks '{self.distribution.source}', seed {s.seed}, "
+            f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
+            f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
+        )
+        curvature = s.curvature if optimizer.uses_curvature else None
+        return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
+
+    @cached_property
+    def _layout(self) -> Layout:
+        """A layout with every LSTM that the tasks need: both kinds, or the layers of the one network."""
+        if self.settings.optimizer_settings.get("per", "layer") == "kind":
+            return Layout.of_layers([(kind, {"w": (1,), "b": (1,)}) for kind in ("conv", "fully_connected")])
+        return self._validation[0].task.layout
 
     def run_episode(self, progress: Progress) -> tuple[Progress, Report]:
         """Return the progress after one more episode, and what happened in it."""

@@ -1,0 +1,144 @@
+"""``l2lnp meta-train``: let a learned optimizer practise on many tasks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l2lnp.cli import INTERRUPTED
+from l2lnp.cli.interrupts import caught_interrupts
+from l2lnp.cli.progress import clock
+from l2lnp.cli.settings_options import Name, known_names, parse_assignments
+
+if TYPE_CHECKING:
+    from l2lnp.meta.folder import MetaFolder
+    from l2lnp.meta.trainer import MetaTrainer, Progress
+
+
+@click.command("meta-train")
+@click.option(
+    "--tasks", default="mixture", show_default=True, help="mixture, paper-mnist, paper-digits, or FILE.toml."
+)
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder with the data sets that are not bundled."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The folder of the run.  [default: runs/meta-TASKS-n]"
+)
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run, exactly."
+)
+@click.option("--optimizer", type=click.Choice(["slstm", "lstm"]), default="slstm", show_default=True)
+@click.option(
+    "--optimizer-setting",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the optimizer; may be repeated.  "
+    "[default: per=kind step_unit=weights output_scale=0.3]",
+)
+@click.option("--curvature", type=Name(known_names("curvature")), default="hesscale", show_default=True)
+@click.option("--episodes", "n_episodes", type=int, default=600, show_default=True)
+@click.option(
+    "--horizon", "horizon_steps", type=int, default=100, show_default=True, help="Steps of an episode."
+)
+@click.option(
+    "--truncation",
+    "truncation_steps",
+    type=int,
+    default=20,
+    show_default=True,
+    help="Steps between changes of phi.",
+)
+@click.option(
+    "--meta-learning-rate", type=float, default=3e-3, show_default=True, help="Of Adam, with cosine decay."
+)
+@click.option("--clip-norm", type=float, default=1.0, show_default=True)
+@click.option("--validate-every", "validate_every_episodes", type=int, default=50, show_default=True)
+@click.option("--validation-tasks", "n_validation_tasks", type=int, default=6, show_default=True)
+@click.option("--validation-steps", type=int, default=150, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--threads", type=int, default=1, show_default=True, help="Changes the time, never the result.")
+def command(
+    tasks: str, data_dir: Path | None, out: Path | None, resume: Path | None, threads: int, **given: Any
+) -> int | None:
+    """Meta-train an optimizer on a distribution of tasks.
+
+    What comes out is a folder with the best optimizer so far (learned.h5, for
+    `l2lnp train --pretrained`), chosen on tasks and pictures held out of the
+    training split. Ctrl-C saves before it stops.
+    """
+    from l2lnp.execution import Execution
+    from l2lnp.meta.folder import MetaFolder
+    from l2lnp.meta.trainer import MetaSettings, MetaTrainer
+    from l2lnp.tasks.distribution import Distribution
+
+    if resume is not None:
+        folder = MetaFolder(resume)
+        settings, distribution = folder.read()
+        trainer = MetaTrainer(settings, distribution, Execution(threads))
+        progress, reports = folder.load()
+    else:
+        distribution = Distribution.find(tasks, data_dir)
+        inner = {"per": "kind", "step_unit": "weights", "output_scale": 0.3}
+        inner |= parse_assignments(given.pop("optimizer_setting"))
+        settings = MetaSettings(optimizer_settings=inner, **given)
+        trainer = MetaTrainer(settings, distribution, Execution(threads))
+        folder = MetaFolder(out or _free_name(tasks))
+        folder.create(settings, distribution)
+        progress, reports = trainer.start(), []
+        folder.save(progress, reports)
+    with caught_interrupts() as is_interrupted:
+        progress = _run(trainer, folder, progress, reports, is_interrupted)
+    click.echo(f"\nbest validation loss {progress.best_score:.4f}, after episode {progress.best_episode}")
+    click.echo(
+        f"written to {folder.path}: learned.h5 (for --pretrained), metrics.jsonl, curves.png, config.toml"
+    )
+    if progress.episode < settings.n_episodes:
+        click.echo(
+            f"interrupted after episode {progress.episode}; "
+            f"go on with: l2lnp meta-train --resume {folder.path}"
+        )
+        return INTERRUPTED
+    return None
+
+
+def _run(
+    trainer: MetaTrainer,
+    folder: MetaFolder,
+    progress: Progress,
+    reports: list[dict[str, Any]],
+    is_interrupted: Any,
+) -> Progress:
+    from l2lnp.meta.folder import as_line
+    from l2lnp.meta.trainer import Report, meta_train
+
+    n_episodes, first = trainer.settings.n_episodes, progress.episode
+    began_s = time.monotonic()
+
+    def watch(progress: Progress, report: Report) -> None:
+        reports.append(as_line(progress, report))
+        folder.save(progress, reports)
+        if report.validation_score is None:
+            return
+        if progress.best_episode == progress.episode:
+            folder.save_learned(trainer.learned_optimizer(progress))
+        folder.draw(reports, f"{trainer.settings.optimizer} on {trainer.distribution.source}")
+        remaining_s = (
+            (time.monotonic() - began_s) / (progress.episode - first) * (n_episodes - progress.episode)
+        )
+        click.echo(
+            f"episode {progress.episode}/{n_episodes}  validation loss {report.validation_score:.4f}  "
+            f"best {progress.best_score:.4f}  {clock(remaining_s)} left"
+        )
+
+    return meta_train(trainer, progress, watch, is_interrupted)
+
+
+def _free_name(tasks: str) -> Path:
+    from itertools import count
+
+    stem = f"meta-{Path(tasks).stem}"
+    return next(path for n in count(1) if not (path := Path("runs") / f"{stem}-{n}").exists())

@@ -1,0 +1,158 @@
+"""The folder of a meta-training run: settings, progress, measurements, and the best optimizer so far.
+
+* ``config.toml``: settings and the text of the task distribution;
+* ``progress.h5``: phi, Adam's state, the best phi, the number of episodes: enough to go on exactly;
+* ``metrics.jsonl``: a line for each episode;
+* ``learned.h5``: the best optimizer so far, for ``l2lnp train --pretrained``;
+* ``curves.png``: losses over episodes, drawn anew at each validation.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+from matplotlib.figure import Figure
+
+from l2lnp.errors import InputError
+from l2lnp.files import cannot, read_text, refuse_existing, replace_file
+from l2lnp.meta.trainer import MetaSettings, Progress, Report
+from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
+from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
+from l2lnp.tasks.distribution import Distribution
+from l2lnp.version import VERSION
+
+
+@dataclass(frozen=True)
+class MetaFolder:
+    """What stands where in the folder ``path``."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings and tasks."""
+        return self.path / "config.toml"
+
+    @property
+    def progress(self) -> Path:
+        """All that is needed to go on."""
+        return self.path / "progress.h5"
+
+    @property
+    def metrics(self) -> Path:
+        """A line for each episode."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def learned(self) -> Path:
+        """The best optimizer so far."""
+        return self.path / "learned.h5"
+
+    @property
+    def curves(self) -> Path:
+        """Losses over episodes."""
+        return self.path / "curves.png"
+
+    def create(self, settings: MetaSettings, distribution: Distribution) -> None:
+        """Make the folder with its ``config.toml``; an existing one is refused."""
+        refuse_existing(self.path)
+        try:
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise cannot("make", self.path, error) from error
+        values = asdict(settings)
+        inner = values.pop("optimizer_settings")
+        values |= {"tasks_source": distribution.source, "tasks": distribution.text}
+        if distribution.data_dir is not None:
+            values["data_dir"] = str(distribution.data_dir.absolute())
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value is not None]
+        lines += ["", "[optimizer_settings]", *(f"{name} = {json.dumps(v)}" for name, v in inner.items())]
+        replace_file(self.config, "\n".join([*lines, ""]).encode())
+
+    def read(self) -> tuple[MetaSettings, Distribution]:
+        """Return settings and tasks of a run that goes on."""
+        if not self.config.exists():
+            raise InputError(f"{self.path} is no folder of a meta-training run: it has no config.toml")
+        try:
+            values = tomllib.loads(read_text(self.config))
+            data_dir = values.pop("data_dir", None)
+            distribution = Distribution(
+                values.pop("tasks_source"), values.pop("tasks"), Path(data_dir) if data_dir else None
+            )
+            return MetaSettings(**values), distribution
+        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{self.config} is damaged: {error}") from None
+
+    def save(self, progress: Progress, reports: Sequence[Mapping[str, Any]]) -> None:
+        """Write progress and metrics; first the metrics, which are cut back when a run goes on."""
+        text = "".join(json.dumps(report) + "\n" for report in reports)
+        replace_file(self.metrics, text.encode())
+
+        def fill(file: h5py.File) -> None:
+            write_tree(file.create_group("phi"), progress.phi)
+            write_tree(file.create_group("meta"), progress.meta)
+            write_tree(file.create_group("best"), progress.best_phi)
+            file.attrs.update(
+                episode=progress.episode,
+                best_score=progress.best_score,
+                best_episode=progress.best_episode,
+                l2lnp_version=VERSION,
+            )
+
+        write_sealed(self.progress, fill)
+
+    def load(self) -> tuple[Progress, list[dict[str, Any]]]:
+        """Return the progress, and the metrics up to it."""
+
+        def take(file: h5py.File) -> Progress:
+            return Progress(
+                int(file.attrs["episode"]),
+                read_tree(file["phi"]),
+                read_tree(file["meta"]),
+                read_tree(file["best"]),
+                float(file.attrs["best_score"]),
+                int(file.attrs["best_episode"]),
+            )
+
+        progress = read_sealed(self.progress, "progress of meta-training", take)
+        reports = [json.loads(line) for line in read_text(self.metrics).splitlines()]
+        return progress, reports[: progress.episode]
+
+    def save_learned(self, learned: LearnedOptimizer) -> None:
+        """Write the best optimizer so far."""
+        save_learned_optimizer(self.learned, learned)
+
+    def draw(self, reports: Sequence[Mapping[str, Any]], title: str) -> None:
+        """Draw losses over episodes: of training, and of validation."""
+        from l2lnp.runs.curves import BLUE, ORANGE, write_figure
+
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        axes = figure.subplots()
+        episodes = range(1, len(reports) + 1)
+        axes.plot(
+            episodes, [r["mean_loss"] for r in reports], ".", ms=3, color=BLUE, alpha=0.5, label="episodes"
+        )
+        scores = [(r["episode"], r["validation"]) for r in reports if r["validation"] is not None]
+        if scores:
+            axes.plot(*zip(*scores, strict=True), "o-", color=ORANGE, label="validation")
+        axes.set(yscale="log", xlabel="episode", ylabel="mean loss over the steps")
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.legend(frameon=False)
+        write_figure(self.curves, figure)
+
+
+def as_line(progress: Progress, report: Report) -> dict[str, Any]:
+    """Return one episode as a line of ``metrics.jsonl``."""
+    return {
+        "episode": progress.episode,
+        "task": report.title,
+        "mean_loss": report.mean_loss,
+        "final_loss": report.final_loss,
+        "validation": report.validation_score,
+    }

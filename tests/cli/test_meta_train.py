@@ -1,0 +1,75 @@
+"""``l2lnp meta-train`` as a real process."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TINY = [
+    *(
+        "--tasks",
+        "paper-digits",
+        "--validate-every",
+        "2",
+        "--validation-tasks",
+        "1",
+        "--validation-steps",
+        "5",
+    ),
+    *("--horizon", "10", "--truncation", "5", "--optimizer-setting", "n_units=[3, 3]"),
+]
+
+
+def l2lnp(*arguments, cwd):
+    command = [sys.executable, "-m", "l2lnp", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_the_result_can_train_a_network(tmp_path):
+    result = l2lnp("meta-train", *TINY, "--episodes", "2", "--out", "meta", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "episode 2/2  validation loss" in result.stdout
+    files = {file.name for file in (tmp_path / "meta").iterdir()}
+    assert files == {"config.toml", "progress.h5", "metrics.jsonl", "learned.h5", "curves.png"}
+    trained = l2lnp(
+        "train", "--pretrained", "meta/learned.h5", "--frozen", "--steps", "3", "--out", "run", cwd=tmp_path
+    )
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_interrupted_it_saves_and_goes_on(tmp_path):
+    command = [sys.executable, "-m", "l2lnp", "meta-train", *TINY, "--episodes", "100000", "--out", "meta"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "meta" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: l2lnp meta-train --resume meta" in out
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [line["episode"] for line in lines] == list(range(1, len(lines) + 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "mixtrue"], "did you mean 'mixture'"),
+        (["--tasks", "paper-mnist"], "--data-dir"),
+        (["--resume", "nowhere"], "no folder of a meta-training run"),
+        (["--tasks", "paper-digits", "--optimizer-setting", "n_unit=3"], "n_unit"),
+        (["--horizon", "30"], "must be a multiple"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, message, tmp_path):
+    result = l2lnp("meta-train", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

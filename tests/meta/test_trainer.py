@@ -1,0 +1,154 @@
+"""Meta-training: it learns, goes on exactly, and never meets what it is judged by."""
+
+import numpy as np
+import pytest
+
+from l2lnp.data import load_dataset
+from l2lnp.errors import InputError
+from l2lnp.meta.folder import MetaFolder, as_line
+from l2lnp.meta.trainer import MetaSettings, MetaTrainer, meta_train
+from l2lnp.pretrained import load_learned_optimizer
+from l2lnp.tasks.distribution import Distribution
+
+TINY = """
+description = "tiny"
+batch_sizes = [16, 32]
+initial_log_scale = 0.2
+[[data]]
+name = "digits"
+shrink = 2
+[[network]]
+convolutions = [0, 1]
+kernels = [3]
+channels = [2, 3]
+hidden_units = [0, 4]
+"""
+SETTINGS = MetaSettings(
+    optimizer_settings={"per": "kind", "n_units": [4, 4], "step_unit": "weights"},
+    n_episodes=4,
+    horizon_steps=10,
+    truncation_steps=5,
+    validate_every_episodes=2,
+    n_validation_tasks=2,
+    validation_steps=10,
+)
+
+
+@pytest.fixture(scope="module")
+def distribution():
+    return Distribution("tiny", TINY)
+
+
+def run(trainer, progress):
+    reports = []
+    end = meta_train(trainer, progress, lambda p, r: reports.append(as_line(p, r)))
+    return end, reports
+
+
+def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(distribution, tmp_path):
+    trainer = MetaTrainer(SETTINGS, distribution)
+    whole, reports = run(trainer, trainer.start())
+    folder = MetaFolder(tmp_path / "run")
+    folder.create(SETTINGS, distribution)
+    half, half_reports = trainer.start(), []
+    for _ in range(2):
+        half, report = trainer.run_episode(half)
+        half_reports.append(as_line(half, report))
+    folder.save(half, [*half_reports, {"episode": 3}])  # a line that the progress does not know yet
+    settings, again = folder.read()
+    assert settings == SETTINGS
+    assert again == distribution
+    restored, restored_reports = folder.load()
+    end, more = run(MetaTrainer(settings, again), restored)
+    assert restored_reports + more == reports
+    for key, value in whole.phi.items():
+        assert end.phi[key].tobytes() == value.tobytes()
+    assert (end.best_score, end.best_episode) == (whole.best_score, whole.best_episode)
+
+
+def test_meta_training_lowers_the_validation_loss(distribution):
+    settings = MetaSettings(
+        optimizer_settings={"per": "kind", "step_unit": "weights", "output_scale": 0.3},
+        n_episodes=10,
+        horizon_steps=20,
+        truncation_steps=10,
+        meta_learning_rate=0.01,
+        validate_every_episodes=5,
+        n_validation_tasks=2,
+        validation_steps=20,
+    )
+    trainer = MetaTrainer(settings, distribution)
+    start = trainer.start()
+    before = trainer.validate(start.phi)
+    end, _ = run(trainer, start)
+    assert end.best_score < 0.9 * before
+    assert trainer.validate(end.best_phi) == end.best_score
+
+
+def test_validation_pictures_are_held_out_and_test_pictures_never_used(distribution):
+    splits = load_dataset("digits").splits
+    train, validation = (distribution.draw(0, 0, split).pictures for split in ("train", "validation"))
+    assert len(train.labels) == splits["train"].n_samples
+    assert len(validation.labels) == splits["validation"].n_samples
+    np.testing.assert_array_equal(validation.labels, splits["validation"].labels)
+
+
+def test_an_episode_is_a_pure_function_of_seed_and_index(distribution):
+    first, again, other = (distribution.draw(3, index) for index in (1, 1, 2))
+    np.testing.assert_array_equal(first.theta, again.theta)
+    np.testing.assert_array_equal(next(first.batches()).labels, next(again.batches()).labels)
+    assert first.title == again.title
+    assert first.theta.shape != other.theta.shape or (first.theta != other.theta).any()
+
+
+def test_shrinking_averages_pixels(distribution):
+    x, _ = load_dataset("digits").split("train").batch(np.arange(5))
+    blocks = x[:, 0:2, 2:4].mean((1, 2))
+    shrunk = distribution.draw(0, 0).pictures.x[:, 0, 1, :5]
+    ratio = shrunk / blocks
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+
+
+def test_the_learned_optimizer_can_be_written_and_read(distribution, tmp_path):
+    trainer = MetaTrainer(SETTINGS, distribution)
+    progress = trainer.start()
+    folder = MetaFolder(tmp_path)
+    folder.save_learned(trainer.learned_optimizer(progress))
+    learned = load_learned_optimizer(str(folder.learned))
+    assert learned.settings["n_units"] == [4, 4]
+    assert learned.curvature == "hesscale"
+    for key, value in progress.best_phi.items():
+        np.testing.assert_array_equal(learned.phi[key], value)
+
+
+def test_the_rate_falls_by_a_cosine():
+    assert SETTINGS.rate(0) == pytest.approx(3e-3)
+    assert SETTINGS.rate(2) == pytest.approx(3e-3 * 0.51)
+    assert SETTINGS.rate(4) == pytest.approx(3e-3 * 0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch_sizes = [8]", r"needs at least one \[\[data\]\]"),
+        (TINY.replace("shrink", "shrnk"), "did you mean 'shrink'"),
+        (TINY.replace("batch_sizes = [16, 32]", ""), "needs batch_sizes"),
+        (TINY + "=", "not valid TOML"),
+    ],
+)
+def test_impossible_distributions_are_refused(text, message, tmp_path):
+    path = tmp_path / "tasks.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        Distribution.find(str(path))
+
+
+def test_impossible_settings_are_refused(distribution):
+    with pytest.raises(InputError, match="must be a multiple"):
+        MetaSettings(horizon_steps=30, truncation_steps=20)
+    with pytest.raises(InputError, match="n_episodes must be at least 1"):
+        MetaSettings(n_episodes=0)
+    with pytest.raises(InputError, match="did you mean 'mixture'"):
+        Distribution.find("mixtur")
+    with pytest.raises(InputError, match="no batch size fits"):
+        Distribution("big", TINY.replace("[16, 32]", "[5000]")).draw(0, 0)
