@@ -86,9 +86,9 @@ def command(
         inner |= parse_assignments(given.pop("optimizer_setting"))
         settings = MetaSettings(optimizer_settings=inner, **given)
         trainer = MetaTrainer(settings, distribution, Execution(threads))
+        progress, reports = trainer.start(), []
         folder = MetaFolder(out or _free_name(tasks))
         folder.create(settings, distribution)
-        progress, reports = trainer.start(), []
         folder.save(progress, reports)
     with caught_interrupts() as is_interrupted:
         progress = _run(trainer, folder, progress, reports, is_interrupted)
