@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from l2lnp.data.addresses import Download
 from l2lnp.data.batch_reader import MOST_BYTES, read_batch
 from l2lnp.data.dataset import Arrays
 from l2lnp.data.hdf5 import Description
@@ -24,6 +25,15 @@ from l2lnp.errors import InputError
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PROVENANCE = "CIFAR-10, A. Krizhevsky (2009), from the official batches; no formal licence, for research"
+
+DOWNLOADS = (
+    Download(
+        "cifar-10-python.tar.gz",
+        ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+        "md5:c58f30108f718f92721af3b95e74349a",  # the only one published; the batches are compared as well
+        1 << 28,
+    ),
+)
 
 # of the python version, computed from files whose official MD5 sums were right
 SHA256 = {
@@ -70,6 +80,11 @@ def read_cifar10(path: Path, official: bool = False) -> tuple[Description, Array
         "train": _join([batches[name] for name in _TRAIN if name in batches]),
         "test": _join([batches[_TEST]] if _TEST in batches else []),
     }
+
+
+def read_official(folder: Path) -> tuple[Description, Arrays]:
+    """Return the data set in the official archive in ``folder``; refuse any other contents."""
+    return read_cifar10(folder / DOWNLOADS[0].name, official=True)
 
 
 def _provenance(digests: dict[str, str]) -> str:

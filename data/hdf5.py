@@ -31,7 +31,7 @@ import h5py
 import numpy as np
 
 from l2lnp.errors import InputError
-from l2lnp.files import cannot, sync
+from l2lnp.files import cannot, refuse_existing, sync
 
 FORMAT = "l2lnp images"
 FORMAT_VERSION = 1
@@ -115,12 +115,6 @@ def publish(beside: Path, path: Path) -> None:
     refuse_existing(path)
     beside.replace(path)
     sync(path.parent)
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise `InputError` if there is a file at ``path``."""
-    if path.exists():
-        raise InputError(f"{path} exists already: remove it first, or choose another place")
 
 
 def create_datasets(

@@ -19,8 +19,6 @@ import struct
 import zlib
 from pathlib import Path
 
-import scipy.io
-
 from l2lnp.data.pictures import Pictures, PictureSet, picture_set
 from l2lnp.data.places import Entry, read_entry, walk
 from l2lnp.data.tar import tar_members
@@ -129,6 +127,8 @@ def read_meta(content: bytes, label: str) -> tuple[dict[int, str], dict[str, str
     InputError
         If it is damaged or holds something else.
     """
+    import scipy.io  # here, for it takes long to load
+
     try:
         synsets = scipy.io.loadmat(io.BytesIO(_uncompressed(content)), squeeze_me=True)["synsets"]
         numbers = [int(number) for number in synsets["ILSVRC2012_ID"]]

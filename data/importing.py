@@ -29,16 +29,16 @@ from l2lnp.data.hdf5 import (
     create_datasets,
     examine,
     publish,
-    refuse_existing,
     seal,
 )
 from l2lnp.data.lock import locked
 from l2lnp.data.pictures import PictureSet
 from l2lnp.data.workers import Decoded, Job, decode_all
 from l2lnp.errors import InputError
-from l2lnp.files import cannot, replace_file, sync
+from l2lnp.files import cannot, refuse_existing, replace_file, sync
 
 _JOB_PICTURES = 32
+_PIECES_WORTH_A_PROCESS = 16
 _CHECKPOINT_BYTES = 1 << 26  # of pictures, after which the journal is written
 
 
@@ -133,7 +133,8 @@ class _Importing:
         """Decode and write what is not yet written."""
         pieces = list(self._pieces())
         since_checkpoint = 0
-        outcomes = decode_all((self._job(*piece) for piece in pieces), self._settings.n_workers)
+        n_workers = min(self._settings.n_workers, 1 + len(pieces) // _PIECES_WORTH_A_PROCESS)
+        outcomes = decode_all((self._job(*piece) for piece in pieces), n_workers)
         with h5py.File(self._file_path, "r+") as file:
             for (split, rows), decoded in zip(pieces, outcomes, strict=True):
                 self._write(file[split], split, rows, decoded)

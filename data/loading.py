@@ -2,40 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 
-from l2lnp.data.dataset import Arrays, Dataset, in_memory
-from l2lnp.data.hdf5 import Description
-from l2lnp.data.mnist import read_mnist
+from l2lnp.data.catalogue import KNOWN, Known
+from l2lnp.data.dataset import Dataset, in_memory
 from l2lnp.data.streaming import load_file
 from l2lnp.errors import InputError, unknown_name
 
-READERS: dict[str, Callable[[Path], tuple[Description, Arrays]]] = {"mnist": read_mnist}
-NAMES = ("digits", *READERS)
+NAMES = tuple(KNOWN)
+
+_SUFFIXES = (".h5", ".hdf5")
 
 
 def load_dataset(name_or_path: str, data_dir: Path | None = None) -> Dataset:
-    """Return the data set called ``name_or_path``, or the one in that ``.h5`` file.
+    """Return the data set called ``name_or_path``, or the one in that HDF5 file.
 
     Parameters
     ----------
     data_dir
-        Folder with the official files of a named data set, or with a folder of the
-        data set's name that holds them. Not needed for ``digits``, which is bundled.
+        Where to look for a named data set: its ``<name>.h5``, or the official files of
+        MNIST, Fashion-MNIST or CIFAR-10, there or in a folder of the set's name. Without
+        it, the cache folder, where ``l2lnp data fetch`` and ``import`` put data sets.
 
     Raises
     ------
     InputError
         If the name is unknown, or the files are missing, damaged or of something else.
     """
-    if name_or_path.endswith((".h5", ".hdf5")):
-        return load_file(Path(name_or_path))
-    if name_or_path not in NAMES:
-        raise unknown_name("data set", name_or_path, NAMES)
-    if name_or_path == "digits":
-        return load_file(Path(__file__).with_name("digits.h5"))
-    if data_dir is None:
-        raise InputError(f"data set '{name_or_path}' is not bundled: say with --data-dir where its files are")
+    known = KNOWN.get(name_or_path)
+    if known is None or known.read is None or data_dir is None:
+        return load_file(find_file(name_or_path, data_dir))
+    path = data_dir / f"{name_or_path}.h5"
+    if path.is_file():
+        return load_file(path)
     inner = data_dir / name_or_path
-    return in_memory(*READERS[name_or_path](inner if inner.is_dir() else data_dir))
+    return in_memory(*known.read(inner if inner.is_dir() else data_dir))
+
+
+def find_file(name_or_path: str, data_dir: Path | None = None) -> Path:
+    """Return the HDF5 file of a data set by its name, or the file that is named.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or the data set is not there yet.
+    """
+    if name_or_path.endswith(_SUFFIXES):
+        return Path(name_or_path)
+    known = known_dataset(name_or_path)
+    if name_or_path == "digits":
+        return bundled_file()
+    path = (data_dir or cache_folder()) / f"{name_or_path}.h5"
+    if not path.is_file():
+        raise InputError(f"data set '{name_or_path}' is not at {path}: {how_to_get(name_or_path, known)}")
+    return path
+
+
+def known_dataset(name: str) -> Known:
+    """Return what is known of the data set ``name``; if nothing is, raise `InputError` with the nearest."""
+    if name not in KNOWN:
+        raise unknown_name("data set", name, NAMES)
+    return KNOWN[name]
+
+
+def bundled_file() -> Path:
+    """Return where the bundled digits are."""
+    return Path(__file__).with_name("digits.h5")
+
+
+def how_to_get(name: str, known: Known) -> str:
+    """Return what the user can do to have the data set ``name``."""
+    if known.downloads:
+        return f"get it by 'l2lnp data fetch {name}', or name its folder with --data-dir"
+    return f"{known.origin}, then 'l2lnp data import {name} --from PATH'"
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads and imported data sets: ``L2LNP_CACHE``, else the platform's."""
+    import pooch  # here, for it takes long to load
+
+    return Path(os.environ.get("L2LNP_CACHE") or pooch.os_cache("l2lnp"))

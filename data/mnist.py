@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from l2lnp.data.addresses import Download
 from l2lnp.data.dataset import Arrays
 from l2lnp.data.hdf5 import Description
 from l2lnp.data.idx import read_idx
@@ -16,7 +17,30 @@ from l2lnp.errors import InputError
 
 FILES = {"train": "train", "test": "t10k"}  # how the official names begin
 CLASS_NAMES = tuple("0123456789")
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
 PROVENANCE = "MNIST, LeCun, Cortes and Burges (1998), from the official idx files; CC BY-SA 3.0"
+
+_MOST_BYTES = 1 << 26  # of one packed file
+
+
+def idx_downloads(mirrors: tuple[str, ...], sha256: dict[str, str]) -> tuple[Download, ...]:
+    """Return how to download the files with these checksums from folders that hold all of them."""
+    return tuple(
+        Download(name, tuple(mirror + name for mirror in mirrors), f"sha256:{digest}", _MOST_BYTES)
+        for name, digest in sha256.items()
+    )
+
+
+DOWNLOADS = idx_downloads(MIRRORS, SHA256)
 
 
 def read_mnist(folder: Path) -> tuple[Description, Arrays]:

@@ -1,0 +1,120 @@
+"""Make HDF5 files of data sets: from downloads, or from official files that the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from l2lnp.data.catalogue import Known
+from l2lnp.data.download import Report, download
+from l2lnp.data.hdf5 import write_dataset
+from l2lnp.data.hdf5_reading import verify_file
+from l2lnp.data.importing import Settings, import_pictures
+from l2lnp.data.loading import bundled_file, how_to_get, known_dataset
+from l2lnp.data.lock import locked
+from l2lnp.errors import InputError
+from l2lnp.execution import available_cores
+from l2lnp.files import cannot, refuse_existing
+
+_MOST_SIDE = 4096  # of pictures that are imported
+
+
+def fetch_dataset(
+    name: str,
+    folder: Path,
+    report: Callable[[str], Report],
+    say: Callable[[str], None],
+) -> Path:
+    """Download the data set ``name`` and write it to ``folder``, unless it is there and whole.
+
+    Parameters
+    ----------
+    report
+        Gives, for the name of a file, what is told of its download's progress.
+    say
+        Is told what else the user should know.
+
+    Raises
+    ------
+    InputError
+        If the set cannot be downloaded at all, or what is there already is damaged.
+    l2lnp.data.download.DownloadError
+        If no address serves a file.
+    """
+    known = known_dataset(name)
+    if name == "digits":
+        return bundled_file()
+    if not known.downloads:
+        raise InputError(f"data set '{name}' cannot be downloaded: {how_to_get(name, known)}")
+    path, downloads = folder / f"{name}.h5", folder / "downloads" / name
+    with locked(folder / f".{name}.lock", lambda: say(f"waiting for another process to fetch {name}")):
+        if path.exists():
+            verify_file(path)
+            return path
+        for wanted in known.downloads:
+            download(wanted, downloads, report(wanted.name))
+        read = known.read_downloads or known.read
+        assert read is not None
+        write_dataset(path, *read(downloads))
+    return path
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the user can say about an import."""
+
+    size: int | None = None  # height and width of decoded pictures
+    grey: bool = False
+    skip_bad: bool = False
+    compress: bool = False
+    n_workers: int | None = None
+
+
+def import_dataset(
+    name: str,
+    source: Path,
+    out: Path,
+    options: ImportOptions,
+    report: Callable[[int, int], None],
+    say: Callable[[str], None],
+) -> list[str]:
+    """Write the data set ``name`` from the user's files at ``source`` to ``out``; return what was skipped.
+
+    Raises
+    ------
+    InputError
+        If ``out`` exists, or ``source`` does not hold the data set.
+    """
+    known = known_dataset(name)
+    refuse_existing(out)
+    if not source.exists():
+        raise InputError(f"there is no file or folder {source}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot("make", out.parent, error) from None
+    if known.list_pictures is not None:
+        settings = _settings(known, options)
+        pictures = known.list_pictures(source)
+        for note in pictures.notes:
+            say(note)
+        return import_pictures(pictures, out, settings, report)
+    if known.read is None:
+        raise InputError(f"data set '{name}' is bundled: there is nothing to import")
+    if options.size is not None or options.grey:
+        raise InputError(
+            f"the pictures of '{name}' are not resized or made grey: leave --size and --grey out"
+        )
+    description, arrays = known.read(source)
+    say(description.provenance)
+    write_dataset(out, description, arrays, options.compress)
+    return []
+
+
+def _settings(known: Known, options: ImportOptions) -> Settings:
+    side = known.size if options.size is None else options.size
+    if not 0 < side <= _MOST_SIDE:
+        raise InputError(f"--size is {side}: choose from 1 to {_MOST_SIDE} pixels")
+    shape = (side, side, 1 if options.grey else 3)
+    return Settings(shape, options.skip_bad, options.compress, options.n_workers or available_cores())
