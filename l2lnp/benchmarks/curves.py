@@ -16,7 +16,7 @@ from l2lnp.benchmarks.worker import ask
 from l2lnp.files import replace_file
 from l2lnp.runs.curves import BLUE, ORANGE, write_figure
 
-COLUMNS = ("axis", "curve", "threads", "value", "median_s", "lower_s", "upper_s", "n_calls", "added")
+COLUMNS = ("axis", "curve", "threads", "value", "median_s", "lower_s", "upper_s", "cpu_s", "n_calls", "added")
 _STYLES = ((BLUE, "o"), (ORANGE, "s"))
 
 

@@ -23,12 +23,13 @@ class Goal:
     at_most: float
     of: str = "median_s"
 
-    def ratio(self, rows: Rows) -> float | None:
-        """Return the ratio reached, or None where one of the two was not measured."""
+    def ratio(self, rows: Rows, of: str | None = None) -> float | None:
+        """Return the ratio reached, of another quantity if given; None where it was not measured."""
+        of = of or self.of
         found = {
-            r["contender"]: r[self.of]
+            r["contender"]: r[of]
             for r in rows
-            if r["job"] == self.job and r["threads"] == self.threads and r.get(self.of) is not None
+            if r["job"] == self.job and r["threads"] == self.threads and r.get(of) is not None
         }
         best = min((found[name] for name in self.against if name in found), default=None)
         if best is None or self.contender not in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,19 +14,31 @@ _SHORT_S = 0.25  # shorter calls are preceded by one that is not counted: caches
 _LONG_S, _LONG_RATIO = 2.0, 3.0  # calls longer than this, and than so many of the first contender's
 
 
+class Call(NamedTuple):
+    """How long one call took, and the processor time of all threads in it."""
+
+    wall_s: float
+    cpu_s: float
+
+
 class Times(NamedTuple):
-    """Median and quartiles of the counted calls, in seconds."""
+    """Median and quartiles of the counted calls, in seconds, and the median of their processor time.
+
+    On one core the latter leaves out what other processes took of it.
+    """
 
     median_s: float
     lower_s: float
     upper_s: float
+    cpu_s: float
     n_calls: int
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Times:
+    def of(cls, calls: Sequence[Call]) -> Times:
         """Summarise the counted calls."""
-        lower, median, upper = np.percentile(seconds, [25, 50, 75])
-        return cls(float(median), float(lower), float(upper), len(seconds))
+        lower, median, upper = np.percentile([call.wall_s for call in calls], [25, 50, 75])
+        cpu_s = np.median([call.cpu_s for call in calls])
+        return cls(float(median), float(lower), float(upper), float(cpu_s), len(calls))
 
 
 def time_in_turns(runs: Sequence[Callable[[], Any]], repetitions: int) -> list[Times]:
@@ -34,37 +46,37 @@ def time_in_turns(runs: Sequence[Callable[[], Any]], repetitions: int) -> list[T
 
     One that takes seconds, and several times as long as the first, only joins every fourth turn.
     """
-    first_s = [_seconds(run) for run in runs]
-    seconds: list[list[float]] = [[] for _ in runs]
+    first_s = [_timed(run).wall_s for run in runs]
+    calls: list[list[Call]] = [[] for _ in runs]
     for turn in range(repetitions):
-        for run, expected_s, counted in zip(runs, first_s, seconds, strict=True):
+        for run, expected_s, counted in zip(runs, first_s, calls, strict=True):
             is_long = expected_s > max(_LONG_S, _LONG_RATIO * first_s[0])
             if is_long and turn % 4:
                 continue
             if expected_s < _SHORT_S:
                 run()
-            counted.append(_seconds(run))
-    return [Times.of(counted) for counted in seconds]
+            counted.append(_timed(run))
+    return [Times.of(counted) for counted in calls]
 
 
 def time_alone(run: Callable[[], Any], repetitions: int, budget_s: float) -> Times:
     """Return the times of ``run`` after a first call; at least three, then no more than fit in the budget."""
     run()
-    seconds: list[float] = []
-    while len(seconds) < repetitions and (len(seconds) < 3 or sum(seconds) < budget_s):
-        seconds.append(_seconds(run))
-    return Times.of(seconds)
+    calls: list[Call] = []
+    while len(calls) < repetitions and (len(calls) < 3 or sum(call.wall_s for call in calls) < budget_s):
+        calls.append(_timed(run))
+    return Times.of(calls)
 
 
 def best_s(run: Callable[[], Any], repetitions: int) -> float:
     """Return the shortest of ``repetitions`` calls: for limits of the machine."""
-    return min(_seconds(run) for _ in range(repetitions))
+    return min(_timed(run).wall_s for _ in range(repetitions))
 
 
-def _seconds(run: Callable[[], Any]) -> float:
-    start = perf_counter()
+def _timed(run: Callable[[], Any]) -> Call:
+    start, cpu_start = perf_counter(), process_time()
     run()
-    return perf_counter() - start
+    return Call(perf_counter() - start, process_time() - cpu_start)
 
 
 class Neighbours:

@@ -13,7 +13,7 @@ from l2lnp.benchmarks.goals import GOALS, Goal
 from l2lnp.benchmarks.machine import lstm_floor_s, measure_limits
 from l2lnp.benchmarks.measuring import checked, contenders_of
 from l2lnp.benchmarks.opponents import OPPONENTS
-from l2lnp.benchmarks.timing import Neighbours, Times, time_alone, time_in_turns
+from l2lnp.benchmarks.timing import Call, Neighbours, Times, time_alone, time_in_turns
 from l2lnp.benchmarks.worker import ask
 from l2lnp.cli import bench
 from l2lnp.errors import InputError
@@ -32,7 +32,7 @@ FRAMEWORKS = {"torch": "torch", "torch-compile": "torch", "backpack": "backpack"
 
 
 def rows(**medians):
-    times = [Times(median, median, median, 3) for median in medians.values()]
+    times = [Times(median, median, median, median, 3) for median in medians.values()]
     return [
         {"job": "j", "what": "a job", "threads": 1, "contender": name, "flops": 1e9, "bytes": None}
         | time._asdict()
@@ -48,7 +48,8 @@ def test_contenders_take_turns_and_short_calls_are_warmed_up():
 
 
 def test_times_are_medians_and_quartiles():
-    assert Times.of([1.0, 2.0, 3.0, 4.0, 100.0]) == (3.0, 2.0, 4.0, 5)
+    calls = [Call(wall_s, 0.5 * wall_s) for wall_s in (1.0, 2.0, 3.0, 4.0, 100.0)]
+    assert Times.of(calls) == (3.0, 2.0, 4.0, 1.5, 5)
 
 
 def test_alone_three_calls_are_counted_even_without_a_budget():
@@ -131,8 +132,8 @@ def test_the_report_names_goals_and_shares_of_the_limits():
         "processes": [{"threads": 1, "limits": limits, "rows": both}],
     }
     text = report.markdown(results)
-    assert "against PyTorch: g | <= 0.65 | 0.5 | reached |" in text
-    assert "| PyTorch: g | 1000.00 | 1000.00 - 1000.00 | 3 | 0.50 | 10 % |" in text
+    assert "against PyTorch: g | <= 0.65 | 0.5 | 0.5 | reached |" in text
+    assert "| PyTorch: g | 1000.00 | 1000.00 - 1000.00 | 1000.00 | 3 | 0.50 | 10 % |" in text
 
 
 def test_the_floor_halves_with_a_second_thread():
