@@ -42,7 +42,9 @@ def measure_jobs(
             rows.append(row(job, contender, threads, time) | {"errors": error, "others": others})
         if name.startswith("lstm"):
             floor_s = lstm_floor_s(limits, len(job.problem.inputs.g), threads)  # type: ignore[union-attr]
-            rows.append(row(job, Contender("floor", int), threads, Times(*[floor_s] * 4, 0)))
+            rows.append(
+                row(job, Contender("floor", int), threads, Times(floor_s, floor_s, floor_s, floor_s, 0))
+            )
     return {"threads": threads, "limits": limits._asdict(), "rows": rows}
 
 
