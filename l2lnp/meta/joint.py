@@ -68,8 +68,8 @@ class JointLearner:
     def __init__(
         self,
         optimizer: Optimizer,
-        unroll_length_steps: int = 5,
-        meta_learning_rate: float = 0.01,
+        unroll_length_steps: int = 3,
+        meta_learning_rate: float = 0.003,
         clip_norm: float = 1.0,
         second_derivatives: bool = False,
         frozen: bool = False,

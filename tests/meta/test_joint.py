@@ -26,7 +26,9 @@ class Run:
         optimizer = make_optimizer(name, LAYOUT, Execution(threads=threads, chunk=8), **(settings or {}))
         sound = LogCosh.random(rng, LAYOUT, n_rows=50)
         self.optimizee = sound if optimizee is None else optimizee
-        self.learner = JointLearner(optimizer, **joint)
+        self.learner = JointLearner(
+            optimizer, **{"unroll_length_steps": 5, "meta_learning_rate": 0.01} | joint
+        )
         self.training = self.learner.start(rng.normal(size=38).astype(dtype), optimizer.init_phi(rng, dtype))
         self.reports = []
 
