@@ -18,7 +18,7 @@ from l2lnp.errors import DivergedError, InputError, unknown_name
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 
-COMMANDS = ("train", "evaluate", "predict", "export", "gradcheck")
+COMMANDS = ("train", "evaluate", "predict", "export", "gradcheck", "meta-train", "bench")
 
 
 class Commands(click.Group):
@@ -32,7 +32,7 @@ class Commands(click.Group):
         """Return the command called ``name``; the error names the nearest one."""
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
-        command: click.Command = import_module(f"l2lnp.cli.{name}").command
+        command: click.Command = import_module(f"l2lnp.cli.{name.replace('-', '_')}").command
         return command
 
 
