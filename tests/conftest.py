@@ -7,10 +7,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 settings.register_profile("l2lnp", deadline=None, max_examples=20, derandomize=True)
-settings.load_profile("l2lnp")
+settings.register_profile("quick to fail", settings.get_profile("l2lnp"), phases=[Phase.generate])
+settings.load_profile(os.environ.get("L2LNP_HYPOTHESIS_PROFILE", "l2lnp"))
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = ("tests/layers",)
 
 
+QUICK = {"L2LNP_HYPOTHESIS_PROFILE": "quick to fail"}  # a failure need not be made small
 RUN_ON_COPY = """
 import sys
 import l2lnp, pytest
@@ -69,7 +70,9 @@ PLANTED = [
         "f'' g_y dropped", "layers/activation.py", "h_x += self.function.second(*cache) * g_y", "pass", LAYERS
     ),
     Planted("wrong third derivative", "layers/activation.py", "(6 * y * y - 2)", "(6 * y * y + 2)", LAYERS),
-    Planted("relu slope 1 at 0", "layers/activation.py", "lambda x, y: x > 0)", "lambda x, y: x >= 0)", LAYERS),
+    Planted(
+        "relu slope 1 at 0", "layers/activation.py", "lambda x, y: x > 0)", "lambda x, y: x >= 0)", LAYERS
+    ),
     Planted("gates swapped", "layers/lstm_cell.py", '"ifon".index', '"fion".index', LAYERS),
     Planted(
         "product's square dropped",
@@ -134,6 +137,76 @@ PLANTED = [
         "cache.p.cumsum(0)[:-1] <= u / 2",
         LAYERS,
     ),
+    Planted(
+        "momentum forgets",
+        "optimizers/sgd.py",
+        "self.momentum * state",
+        "state",
+        ("tests/optimizers/test_hand_designed.py",),
+    ),
+    Planted(
+        "Adam's bias not corrected",
+        "optimizers/adam.py",
+        "1.0 - self.beta_2**t",
+        "1.0",
+        ("tests/optimizers/test_hand_designed.py",),
+    ),
+    Planted(
+        "SOU divides by h, not by its size",
+        "optimizers/second_order.py",
+        "abs(h)",
+        "h",
+        ("tests/optimizers/test_hand_designed.py",),
+    ),
+    Planted(
+        "factor 2 of g^2 forgotten",
+        "optimizers/signals.py",
+        "2.0 * g * a_observed",
+        "g * a_observed",
+        ("tests/optimizers/test_update_adjoint.py",),
+    ),
+    Planted(
+        "statistics of a tensor taken as constant",
+        "optimizers/features.py",
+        "(a_q - q * tensors.spread(tensors.mean(a_q * q)))",
+        "a_q",
+        ("tests/optimizers/test_update_adjoint.py",),
+    ),
+    Planted(
+        "step unit taken as constant",
+        "optimizers/lstm.py",
+        "a_theta[w] += a_rms",
+        "a_theta[w] += 0 * a_rms",
+        ("tests/optimizers/test_update_adjoint.py",),
+    ),
+    Planted(
+        "folded halves not unfolded",
+        "kernels/lstm.py",
+        '"head/w": 0.5 * a.w3',
+        '"head/w": a.w3',
+        ("tests/optimizers/test_update_adjoint.py",),
+    ),
+    Planted(
+        "last update gets no credit",
+        "meta/unroll.py",
+        "        a_u.append(a_theta)\n        if step",
+        "        a_u.append(0 * a_theta if not a_u else a_theta)\n        if step",
+        ("tests/meta/test_unroll.py",),
+    ),
+    Planted(
+        "loss dropped from the exact meta-gradient",
+        "meta/unroll.py",
+        "step.weight + a.loss",
+        "step.weight",
+        ("tests/meta/test_unroll.py",),
+    ),
+    Planted(
+        "state reset at a truncation",
+        "meta/joint.py",
+        "        self._tape = Tape(training.state)\n",
+        "        training.state['lstm'][...] = 0\n        self._tape = Tape(training.state)\n",
+        ("tests/meta/test_joint.py",),
+    ),
 ]
 
 
@@ -153,7 +226,7 @@ def test_a_planted_error_is_caught(planted, tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", RUN_ON_COPY, str(package), *options, *tests],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"} | QUICK,
         capture_output=True,
         text=True,
         timeout=120,
