@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 from l2lnp.backend import load_backend
 from l2lnp.curvature import ADJOINT_MODES, MODES
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import available_cores
+from l2lnp.meta.joint import JointLearner
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.optimizers.base import Optimizer
 from l2lnp.pretrained import load_learned_optimizer
@@ -18,10 +20,8 @@ from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
 
 DTYPES = ("float32", "float64")
 JOINT_DEFAULTS: dict[str, Any] = {
-    "second_derivatives": False,
-    "unroll_length_steps": 5,
-    "meta_learning_rate": 0.01,
-    "clip_norm": 1.0,
+    name: signature(JointLearner).parameters[name].default
+    for name in ("second_derivatives", "unroll_length_steps", "meta_learning_rate", "clip_norm")
 }
 
 

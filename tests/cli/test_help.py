@@ -14,7 +14,7 @@ from l2lnp.curvature import MODES
 from l2lnp.data.loading import NAMES
 from l2lnp.networks import NETWORKS
 from l2lnp.optimizers import OPTIMIZERS
-from l2lnp.runs.resolving import DTYPES
+from l2lnp.runs.resolving import DTYPES, JOINT_DEFAULTS
 from l2lnp.runs.settings import TrainSettings, check_given, option
 
 from .command_line import l2lnp, start
@@ -46,7 +46,10 @@ def test_the_help_of_train_has_every_setting_with_its_default_and_all_names(caps
             assert option(name).removesuffix("s") in text
     for names in (NAMES, NETWORKS, OPTIMIZERS, MODES, BACKENDS, DTYPES):
         assert all(name in text for name in names)
-    for default in ("digits", "small", "slstm", "hesscale", "joint", "5", "0.01", "600", "128", "float32"):
+    numbers = [
+        f"{JOINT_DEFAULTS[name]:g}" for name in ("unroll_length_steps", "meta_learning_rate", "clip_norm")
+    ]
+    for default in ("digits", "small", "slstm", "hesscale", "joint", "600", "128", "float32", *numbers):
         assert f"[default: {default}]" in text
 
 

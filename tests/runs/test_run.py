@@ -16,7 +16,7 @@ from l2lnp.runs.run import changed, resume
 from .short_runs import begin_short, go, measured
 
 VARIANTS = {
-    "slstm": {},
+    "slstm": {"unroll_length_steps": 5},
     "exact meta-gradient": {
         "second_derivatives": True,
         "curvature": "gauss_newton",
@@ -82,9 +82,9 @@ def test_a_finished_run_can_be_given_more_steps(tmp_path, optimizer):
 
 
 def test_lines_after_the_checkpoint_and_a_damaged_last_line_are_cut(tmp_path):
-    whole = begin_short(tmp_path / "whole")
+    whole = begin_short(tmp_path / "whole", unroll_length_steps=5)
     go(whole)
-    run = begin_short(tmp_path / "killed")
+    run = begin_short(tmp_path / "killed", unroll_length_steps=5)
     go(run, stop_at=8)
     checkpoint = run.folder.checkpoint.read_bytes()
     go(resume(run.folder, run.settings), stop_at=16)
@@ -216,7 +216,7 @@ def test_changed_data_are_refused(tmp_path):
 
 @pytest.mark.parametrize("lost", [2, 5])
 def test_missing_metrics_are_noticed(tmp_path, lost):
-    run = begin_short(tmp_path / "run")
+    run = begin_short(tmp_path / "run", unroll_length_steps=5)
     go(run, stop_at=8)
     lines = run.folder.metrics.read_text().splitlines(keepends=True)
     run.folder.metrics.write_text("".join(lines[: lost - 1]))
