@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Changes the time only.  [default: all cores]")
 def command(run: Path, split: str, out: Path | None, threads: int | None) -> None:
-    """Measure the network of RUN on a part of the data it was trained for.
+    """Measure a trained network on a part of its data.
 
-    RUN is a run folder. Shown are the mean loss, the share of pictures classified
+    RUN is the run folder that it was trained in. Shown are the mean loss, the share of pictures classified
     wrongly, and how often each class (row) was taken for each class (column).
     """
     from l2lnp.files import refuse_existing

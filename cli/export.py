@@ -11,9 +11,9 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write.  [default: RUN/theta.npz]")
 def command(run: Path, out: Path | None) -> None:
-    """Write theta, the parameters of the network of RUN, as an .npz file.
+    """Write a trained network's parameters as an .npz file.
 
-    numpy.load gives its tensors by layer, counted from 0, and name: "0.w", "0.b", ...
+    RUN is the run folder that it was trained in. numpy.load gives its tensors by layer, counted from 0, and name: "0.w", "0.b", ...
     """
     import io
 

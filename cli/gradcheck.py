@@ -30,9 +30,9 @@ from l2lnp.cli.settings_options import Name, known_names
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random arrays."
 )
 def command(layer: str | None, backend: str, dtype: str, seed: int) -> int | None:
-    """Check every pass of every layer and loss, and of a whole network.
+    """Check every derivative of the library.
 
-    One line a check: the largest error found, relative, and the tolerance. Ends with
+    Checked are every pass of every layer and loss, and the adjoint of a whole network. One line a check: the largest error found, relative, and the tolerance. Ends with
     exit code 1 if any error is larger.
     """
     from l2lnp.backend import load_backend

@@ -13,9 +13,9 @@ import click
 @click.option("--invert", is_flag=True, help="Exchange light and dark first, as for dark writing on white.")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to show.")
 def command(run: Path, images: tuple[Path, ...], invert: bool, top: int) -> None:
-    """Classify picture files by the network of RUN.
+    """Classify picture files by a trained network.
 
-    Each picture is made grey or RGB as the network needs, resized to its input whatever
+    RUN is the run folder that it was trained in. Each picture is made grey or RGB as the network needs, resized to its input whatever
     its proportions, and normalised as the training pictures were. The bundled digits and
     MNIST are light on dark: use --invert for the other way round.
     """
