@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def command(run: Path, split: str, out: Path | None, threads: int | None) -> None:
     """Measure a trained network on a part of its data.
 
-    RUN is the run folder that it was trained in. Shown are the mean loss, the share of pictures classified
-    wrongly, and how often each class (row) was taken for each class (column).
+    RUN is the run folder that it was trained in. Shown are the mean loss, the share of pictures
+    classified wrongly, and how often each class (row) was taken for each class (column).
     """
     from l2lnp.files import refuse_existing
     from l2lnp.runs.evaluation import evaluate_run

@@ -13,7 +13,8 @@ import click
 def command(run: Path, out: Path | None) -> None:
     """Write a trained network's parameters as an .npz file.
 
-    RUN is the run folder that it was trained in. numpy.load gives its tensors by layer, counted from 0, and name: "0.w", "0.b", ...
+    RUN is the run folder that it was trained in. numpy.load gives its tensors by layer, counted
+    from 0, and name: "0.w", "0.b", ...
     """
     import io
 

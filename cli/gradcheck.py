@@ -32,8 +32,9 @@ from l2lnp.cli.settings_options import Name, known_names
 def command(layer: str | None, backend: str, dtype: str, seed: int) -> int | None:
     """Check every derivative of the library.
 
-    Checked are every pass of every layer and loss, and the adjoint of a whole network. One line a check: the largest error found, relative, and the tolerance. Ends with
-    exit code 1 if any error is larger.
+    Checked are every pass of every layer and loss, and the adjoint of a whole network. One line
+    a check: the largest error found, relative, and the tolerance. Ends with exit code 1 if any
+    error is larger.
     """
     from l2lnp.backend import load_backend
     from l2lnp.checking import gradcheck_all
