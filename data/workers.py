@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -58,8 +60,16 @@ def decode_all(jobs: Iterator[Job], n_workers: int) -> Iterator[Decoded]:
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the main process."""
+    """Leave Ctrl-C to the main process, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _in_order(pool: ProcessPoolExecutor, jobs: Iterator[Job], most: int) -> Iterator[Decoded]:
