@@ -90,15 +90,12 @@ def import_dataset(
     refuse_existing(out)
     if not source.exists():
         raise InputError(f"there is no file or folder {source}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot("make", out.parent, error) from None
     if known.list_pictures is not None:
         settings = _settings(known, options)
         pictures = known.list_pictures(source)
         for note in pictures.notes:
             say(note)
+        _make_folder(out.parent)
         return import_pictures(pictures, out, settings, report)
     if known.read is None:
         raise InputError(f"data set '{name}' is bundled: there is nothing to import")
@@ -108,8 +105,16 @@ def import_dataset(
         )
     description, arrays = known.read(source)
     say(description.provenance)
+    _make_folder(out.parent)
     write_dataset(out, description, arrays, options.compress)
     return []
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot("make", folder, error) from None
 
 
 def _settings(known: Known, options: ImportOptions) -> Settings:

@@ -1,0 +1,44 @@
+"""A lock between processes: one at a time, and free again when its holder is killed."""
+
+import signal
+import subprocess
+import sys
+
+from l2lnp.data.lock import locked
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from l2lnp.data.lock import locked
+
+with locked(Path(sys.argv[1]), lambda: print("waiting", flush=True)):
+    print("held", flush=True)
+    sys.stdin.read(1)
+"""
+
+
+def start(path):
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_the_second_waits_for_the_first(tmp_path):
+    path = tmp_path / "folder" / "lock"
+    with start(path) as first:
+        assert first.stdout.readline() == "held\n"
+        with start(path) as second:
+            assert second.stdout.readline() == "waiting\n"
+            first.stdin.close()
+            assert second.stdout.readline() == "held\n"
+            second.stdin.close()
+
+
+def test_a_killed_holder_frees_it(tmp_path):
+    with start(tmp_path / "lock") as first:
+        assert first.stdout.readline() == "held\n"
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    waited = []
+    with locked(tmp_path / "lock", lambda: waited.append(True)):
+        pass
+    assert not waited
