@@ -87,7 +87,7 @@ def command(
         measure_curves(curves, threads, repetitions, say)
         click.echo(f"written: {curves}")
         return
-    results = run_benchmark(JOBS if jobs is None else jobs, against, threads, repetitions)
+    results = run_benchmark(tuple(JOBS) if jobs is None else jobs, against, threads, repetitions)
     text = report.markdown(results)
     click.echo(text)
     if json_file is not None:

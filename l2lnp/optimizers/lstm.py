@@ -34,12 +34,11 @@ from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Chunk, Preprocessing, Statistics, cut, groups
 from l2lnp.optimizers.signals import Segments
+from l2lnp.optimizers.step_scale import STEP_UNITS, StepScale
 from l2lnp.workspace import Workspace
 
 HEADS = ("tanh", "linear")
 PER = ("layer", "kind")
-STEP_UNITS = ("fixed", "weights")
-LEAST_UNIT = 1e-3
 FORGET_BIAS = 1.0
 HEAD_INIT = 0.01  # deviation of the initial output weights: the first steps are small
 
@@ -56,7 +55,7 @@ class LSTM(Optimizer):
         ``"tanh"``: u = output_scale unit tanh(o); ``"linear"``: u = output_scale unit o.
     step_unit
         ``"fixed"``: the unit is 1; ``"weights"``: the root mean square of the layer's weights
-        (at least `LEAST_UNIT`), for its biases too, so that a step means the same in every layer.
+        (at least 0.001), for its biases too, so that a step means the same in every layer.
     n_units
         Units of the two hidden layers.
     decay
@@ -158,7 +157,7 @@ class LSTM(Optimizer):
         """Return the update u (P,) and the next state."""
         inputs = self._checked(Inputs(loss, g, h, theta))
         moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
-        weights, scales = self._fold(phi), self._scales(inputs)
+        weights, scales = self._fold(phi), self._step_scale.of_tensors(inputs)
         xp, chunks = array_module(g), self._chunks
         u, lstm = xp.empty_like(g), xp.empty_like(state["lstm"])
 
@@ -189,7 +188,7 @@ class LSTM(Optimizer):
             a_rows, a_state.get("moments"), moments, state["t"] + 1, inputs, statistics, self._tensors
         )
         a_h = None if inputs.h is None else a.h
-        a_theta = self._scales_adjoint(inputs, self._tensors.mean(a_u * output))
+        a_theta = self._step_scale.adjoint(inputs, self._tensors.mean(a_u * output))
         return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h, a_theta)
 
     def unroll_adjoint(
@@ -223,7 +222,7 @@ class LSTM(Optimizer):
         For a single step, fill ``a_rows`` (F, P), and ``outputs`` (P,) with the update before it is scaled.
         """
         xp, weights = array_module(*a_u), self._fold(phi)
-        scales = [self._scales(inputs) for inputs in steps]
+        scales = [self._step_scale.of_tensors(inputs) for inputs in steps]
         chunks = self._chunks_of_unroll(len(steps))
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(state["lstm"])
 
@@ -261,41 +260,6 @@ class LSTM(Optimizer):
             return a_head
         return a_head * (1.0 - array_module(output).tanh(output) ** 2)
 
-    def _scales(self, inputs: Inputs) -> Array:
-        """Return what the head's output is multiplied by, for each tensor (n_tensors,)."""
-        xp = array_module(inputs.g)
-        if self.step_unit == "fixed":
-            return xp.full(len(self.layout.tensors), self.output_scale, inputs.g.dtype)
-        return self.output_scale * xp.maximum(self._weights_rms(inputs), LEAST_UNIT)
-
-    def _weights_rms(self, inputs: Inputs) -> Array:
-        """Return for each tensor the root mean square of its layer's weights."""
-        return self._tensors.rms(inputs.theta)[self._weights_of_tensors]
-
-    def _scales_adjoint(self, inputs: Inputs, a_scales: Array) -> Array | None:
-        """Return a_theta for the mean over each tensor of the cotangents of its scale."""
-        if self.step_unit == "fixed":
-            return None
-        # a_w = w / (n rms) sum over the layer's coordinates of the scale's cotangents
-        theta, rms = inputs.theta, self._weights_rms(inputs)
-        a_theta = array_module(theta).zeros_like(theta)
-        for index, weights in enumerate(self._weights_of_tensors):
-            tensor, w = self.layout.tensors[index], self.layout.tensors[weights].coordinates
-            if rms[index] > LEAST_UNIT:
-                a_rms = self.output_scale * a_scales[index] * (tensor.stop - tensor.start)
-                a_theta[w] += a_rms / (rms[index] * (w.stop - w.start)) * theta[w]
-        return a_theta
-
-    @cached_property
-    def _weights_of_tensors(self) -> list[int]:
-        """The index of each tensor's layer's weights "w" (of its first tensor if it has none)."""
-        tensors = self.layout.tensors
-        found = {}
-        for index, tensor in reversed(list(enumerate(tensors))):
-            if tensor.name == "w" or tensor.layer not in found:
-                found[tensor.layer] = index
-        return [found[tensor.layer] for tensor in tensors]
-
     def _observe(self, moments: Array, t: int, inputs: Inputs) -> tuple[Array, Statistics]:
         after = self._preprocessing.advance(moments, inputs)
         return after, self._preprocessing.statistics(after, t, inputs, self._tensors)
@@ -315,6 +279,10 @@ class LSTM(Optimizer):
     def _fold(self, phi: Phi) -> dict[str, Weights]:
         paths = self._sizes.shapes()
         return {group: fold({path: phi[f"{group}/{path}"] for path in paths}) for group in self.groups}
+
+    @cached_property
+    def _step_scale(self) -> StepScale:
+        return StepScale(self.layout, self.step_unit, self.output_scale)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:

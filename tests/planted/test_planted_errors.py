@@ -174,7 +174,7 @@ PLANTED = [
     ),
     Planted(
         "step unit taken as constant",
-        "optimizers/lstm.py",
+        "optimizers/step_scale.py",
         "a_theta[w] += a_rms",
         "a_theta[w] += 0 * a_rms",
         ("tests/optimizers/test_update_adjoint.py",),
