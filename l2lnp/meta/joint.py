@@ -139,9 +139,8 @@ class JointLearner:
         return self.unroll_length_steps if self.learns else 1
 
     def _record(self, inputs: Inputs, theta: Array, batch: Any) -> None:
-        weight = 1 / self._length if self._tape.steps else 0.0
         kept = (theta, batch) if self.second_derivatives else (None, None)
-        self._tape.steps.append(Step(inputs, weight, *kept))
+        self._tape.steps.append(Step(inputs, 1 / self._length, *kept))
 
     def _learn(self, training: Training, optimizee: Optimizee, g: Array) -> Training:
         """Return the training with phi changed by the meta-gradient of the unroll on the tape."""

@@ -68,6 +68,13 @@ def test_newton_ratio_is_clipped_and_has_rms_1_in_each_tensor():
     np.testing.assert_allclose(q[:60], np.clip(step / np.sqrt((step**2).mean()), -5, 5))
 
 
+def test_newton_ratio_where_all_of_h_vanishes():
+    """The step is huge then, in float32 its square would overflow; its direction counts."""
+    g = normal_inputs().g.astype(np.float32)
+    (q,) = rows_after("newton_ratio", None, Inputs(1.0, g, 0 * g))
+    np.testing.assert_allclose(q[:60], g[:60] / np.sqrt((g[:60] ** 2).mean()), rtol=1e-4)
+
+
 def test_log_noise():
     loss, g, h, _ = normal_inputs()
     (row,) = rows_after("log_noise", None, Inputs(loss, g, h))
