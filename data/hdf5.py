@@ -13,7 +13,8 @@ attributes of the file    ``format``, ``format_version``  "l2lnp images", 1
 \\                         ``mean``, ``deviation``         float64 (C,): of ``train/images`` scaled to 0..1
 ========================  ==============================  ==============================================
 
-Files appear complete or not at all, and are never overwritten.
+Text is UTF-8 of fixed length (``numpy.bytes_``). Files appear complete or not at all, and
+are never overwritten.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from l2lnp.files import cannot, refuse_existing, sync
 FORMAT = "l2lnp images"
 FORMAT_VERSION = 1
 SPLITS = ("train", "test")
+LIBVER = ("v108", "latest")  # readable since HDF5 1.8; its metadata has checksums, its attributes no limit
 LEAST_DEVIATION = 1e-6  # of a channel scaled to 0..1; below, there is nothing to see in it
 
 _CHUNK_BYTES = 1 << 16  # so that a random picture costs at most this much reading beside its own bytes
@@ -66,7 +68,7 @@ def write_dataset(
         If ``path`` exists, or the pictures have a channel without any contrast.
     """
     sizes = {split: len(labels) for split, (_, labels) in splits.items()}
-    with new_file(path) as beside, h5py.File(beside, "w") as file:
+    with new_file(path) as beside, h5py.File(beside, "w", libver=LIBVER) as file:
         create_datasets(file, description, sizes, compress)
         for split, (images, labels) in splits.items():
             file[split]["images"][...] = images
@@ -76,7 +78,11 @@ def write_dataset(
 
 def compress_file(source: Path, path: Path) -> None:
     """Write the complete file ``source`` anew to ``path``, its pictures packed by gzip."""
-    with h5py.File(source, "r") as old, new_file(path) as beside, h5py.File(beside, "w") as new:
+    with (
+        h5py.File(source, "r") as old,
+        new_file(path) as beside,
+        h5py.File(beside, "w", libver=LIBVER) as new,
+    ):
         _, *shape = old["train/images"].shape
         sizes = {split: len(old[split]["labels"]) for split in SPLITS}
         create_datasets(new, Description("", (), (shape[0], shape[1], shape[2]), ""), sizes, compress=True)
@@ -147,11 +153,16 @@ def create_datasets(
             chunks=(min(max(n, 1), _CHUNK_BYTES // 4),),
             dcpl=_at_once(),
         )
-    file.attrs["format"] = FORMAT
+    file.attrs["format"] = as_text(FORMAT)
     file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs["name"] = description.name
-    file.attrs["provenance"] = description.provenance
-    file.attrs["class_names"] = "\n".join(description.class_names)
+    file.attrs["name"] = as_text(description.name)
+    file.attrs["provenance"] = as_text(description.provenance)
+    file.attrs["class_names"] = as_text("\n".join(description.class_names))
+
+
+def as_text(text: str) -> np.bytes_:
+    """Return ``text`` as an attribute: UTF-8 of fixed length, which HDF5 reads safely from damaged files."""
+    return np.bytes_(text.encode())
 
 
 def _at_once() -> h5py.h5p.PropDCID:
@@ -196,7 +207,7 @@ def seal(file: h5py.File, findings: Findings) -> None:
     file.attrs["mean"] = findings.mean
     file.attrs["deviation"] = findings.deviation
     for place, digest in findings.digests.items():
-        file[place].attrs["sha256"] = digest
+        file[place].attrs["sha256"] = as_text(digest)
 
 
 def survey(images: np.ndarray | h5py.Dataset, n: int | None = None) -> tuple[np.ndarray, str]:
@@ -212,6 +223,11 @@ def survey(images: np.ndarray | h5py.Dataset, n: int | None = None) -> tuple[np.
         for channel in range(n_channels):
             histogram[channel] += np.bincount(block[..., channel].reshape(-1), minlength=256)
     return histogram, digest.hexdigest()
+
+
+def images_digest(images: np.ndarray) -> str:
+    """Return the SHA-256 of images in memory."""
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
 
 
 def labels_digest(labels: np.ndarray) -> str:

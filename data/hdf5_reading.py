@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from l2lnp.data.hdf5 import FORMAT, FORMAT_VERSION, LEAST_DEVIATION, SPLITS, Description, moments, survey
+from l2lnp.data.hdf5 import (
+    FORMAT,
+    FORMAT_VERSION,
+    LEAST_DEVIATION,
+    SPLITS,
+    Description,
+    as_text,
+    labels_digest,
+    moments,
+    survey,
+)
 from l2lnp.errors import InputError
 
 _LARGEST_EXPANSION = 1100  # deflate gives at most 1032 bytes for one
@@ -26,38 +35,41 @@ class Contents(NamedTuple):
     mean: np.ndarray  # (C,)
     deviation: np.ndarray  # (C,)
     labels: dict[str, np.ndarray]  # by split, (N,) int64
+    digests: dict[str, str | None]  # of the pictures, by split: their SHA-256 where the file has one
     images_bytes: int  # of all pictures, uncompressed
 
 
 def open_file(path: Path) -> tuple[h5py.File, Contents]:
-    """Open ``path`` for reading and check all of its structure; the caller closes the file.
+    """Open ``path`` for reading and check everything in it but its pictures; the caller closes the file.
 
     Raises
     ------
     InputError
         With one sentence that names the file and what is wrong with it.
     """
-    try:
+    with reading(path):
         file = h5py.File(path, "r")
+        try:
+            return file, _contents(file)
+        except BaseException:
+            file.close()
+            raise
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while ``path`` is read into `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
-    except OSError as error:
-        raise InputError(f"{path} is no HDF5 file, or is truncated or damaged ({error})") from None
-    try:
-        return file, _contents(file)
     except _ContentError as wrong:
-        file.close()
         raise InputError(f"{path} {wrong}") from None
     except Exception as error:  # the HDF5 library raises every type there is on damaged files
-        file.close()
-        raise InputError(f"{path} is damaged ({type(error).__name__}: {error})") from None
-
-
-def check_digest(file: h5py.File, path: Path, place: str, values: np.ndarray) -> None:
-    """Raise `InputError` unless ``values`` have the checksum that stands at ``place``, if one does."""
-    expected = file[place].attrs.get("sha256")
-    if expected is not None and expected != hashlib.sha256(np.ascontiguousarray(values).data).hexdigest():
-        raise InputError(f"{path} is damaged: the checksum of {place} does not match")
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{path} is no HDF5 file, or is truncated or damaged ({reason})") from None
 
 
 def verify_file(path: Path) -> Contents:
@@ -69,31 +81,25 @@ def verify_file(path: Path) -> Contents:
         If the file is not what it says.
     """
     file, contents = open_file(path)
-    with file:
-        for split, labels in contents.labels.items():
-            check_digest(file, path, f"{split}/labels", labels.astype("<i4"))
-            with reading(path, f"{split}/images"):
-                histogram, digest = survey(file[split]["images"])
-            if digest != file[split]["images"].attrs.get("sha256", digest):
-                raise InputError(f"{path} is damaged: the checksum of {split}/images does not match")
+    with file, reading(path):
+        for split in SPLITS:
+            histogram, digest = survey(file[split]["images"])
+            check_digest(f"{split}/images", digest, contents.digests[split])
             if split == "train":
-                _check_moments(path, contents, histogram)
+                _check_moments(contents, histogram)
     return contents
 
 
-@contextmanager
-def reading(path: Path, place: str) -> Iterator[None]:
-    """Turn the failure to read values, such as a compressed piece that does not unpack, into `InputError`."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path} is damaged: {place} cannot be read ({error})") from None
+def check_digest(place: str, found: str, expected: str | None) -> None:
+    """Raise an error unless a checksum is the one expected, if one is; for use within `reading`."""
+    if expected not in (found, None):
+        raise _ContentError(f"is damaged: the checksum of {place} does not match")
 
 
-def _check_moments(path: Path, contents: Contents, histogram: np.ndarray) -> None:
+def _check_moments(contents: Contents, histogram: np.ndarray) -> None:
     for key, value in zip(("mean", "deviation"), moments(histogram), strict=True):
         if not np.allclose(getattr(contents, key), value, rtol=1e-6, atol=1e-9):
-            raise InputError(f"{path} is damaged: {key} is not that of its training images")
+            raise _ContentError(f"is damaged: {key} is not that of its training images")
 
 
 class _ContentError(Exception):
@@ -117,29 +123,47 @@ def _contents(file: h5py.File) -> Contents:
         _per_channel(file, "mean", shape[2], 0.0, 1.0),
         _per_channel(file, "deviation", shape[2], LEAST_DEVIATION, 0.501),
         {split: _read_labels(split, labels[split], len(class_names)) for split in SPLITS},
+        {split: _digest(images[split]) for split in SPLITS},
         sum(dataset.nbytes for dataset in images.values()),
     )
 
 
 def _check_version(file: h5py.File) -> None:
-    if "format" not in file.attrs or _text(file, "format") != FORMAT:
+    if _attribute(file, "format") != as_text(FORMAT):
         raise _ContentError("is HDF5 but no l2lnp data set: make one with 'l2lnp data import'")
-    version = file.attrs.get("format_version")
+    version = _attribute(file, "format_version")
     if not isinstance(version, np.integer) or version != FORMAT_VERSION:
-        raise _ContentError(
-            f"has format version {version}, this program reads version {FORMAT_VERSION}: import again"
-        )
+        raise _ContentError(f"has format version {version}, not {FORMAT_VERSION}: import the data set again")
+
+
+def _attribute(item: h5py.File | h5py.Dataset, key: str) -> Any:
+    """Return an attribute that is a number, numbers, or text of fixed length; else None.
+
+    Attributes of other types are not read: the HDF5 library can crash on damaged ones.
+    """
+    if key not in item.attrs:
+        return None
+    kind = item.attrs.get_id(key).get_type()
+    if isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str():
+        return item.attrs[key]
+    return item.attrs[key] if isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID) else None
 
 
 def _text(file: h5py.File, key: str) -> str:
-    value = file.attrs.get(key)
-    if not isinstance(value, str) or not all(line.isprintable() for line in value.split("\n")):
-        raise _ContentError(f"lacks the attribute '{key}' (printable text)")
-    return value
+    value = _attribute(file, key)
+    text = value.decode() if isinstance(value, bytes) else ""
+    if not text or not all(line.isprintable() for line in text.split("\n")):
+        raise _ContentError(f"lacks the attribute '{key}' (printable text of fixed length, in UTF-8)")
+    return text
+
+
+def _digest(dataset: h5py.Dataset) -> str | None:
+    value = _attribute(dataset, "sha256")
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else None
 
 
 def _per_channel(file: h5py.File, key: str, n_channels: int, low: float, high: float) -> np.ndarray:
-    value = file.attrs.get(key)
+    value = _attribute(file, key)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.shape != (n_channels,):
         raise _ContentError(f"lacks the attribute '{key}' ({n_channels} numbers, one per channel)")
     if not np.all((value >= low) & (value <= high)):
@@ -201,4 +225,5 @@ def _read_labels(split: str, dataset: h5py.Dataset, n_classes: int) -> np.ndarra
     if labels.size and not (labels.min() >= 0 and labels.max() < n_classes):
         bad = int(labels[(labels < 0) | (labels >= n_classes)][0])
         raise _ContentError(f"has the label {bad} in {split}/labels but names {n_classes} classes")
+    check_digest(f"{split}/labels", labels_digest(labels), _digest(dataset))
     return labels.astype(np.int64)

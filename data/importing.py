@@ -23,8 +23,10 @@ import numpy as np
 
 from l2lnp.data.hdf5 import (
     FORMAT_VERSION,
+    LIBVER,
     SPLITS,
     Description,
+    as_text,
     compress_file,
     create_datasets,
     examine,
@@ -104,7 +106,7 @@ class _Importing:
                 return progress
         self._check_disk()
         description = self._description(self._pictures.provenance)
-        with h5py.File(self._file_path, "w") as file:
+        with h5py.File(self._file_path, "w", libver=LIBVER) as file:
             create_datasets(file, description, self._sizes)
         progress = Progress(fingerprint)
         self._write_journal(progress)
@@ -188,7 +190,7 @@ class _Importing:
             for split, n in sizes.items():
                 for kind in ("images", "labels"):
                     file[split][kind].resize(n, axis=0)
-            file.attrs["provenance"] = self._provenance()
+            file.attrs["provenance"] = as_text(self._provenance())
             seal(file, findings)
         if self._settings.compress:
             compress_file(self._file_path, out)

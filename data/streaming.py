@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from l2lnp.data.dataset import Batch, Dataset, Normalisation, Split, assemble, in_memory, train_and_validation
+from l2lnp.data.hdf5 import images_digest
 from l2lnp.data.hdf5_reading import Contents, check_digest, open_file, reading
 from l2lnp.data.prefetch import prefetch
 
@@ -43,16 +44,13 @@ def load_file(path: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> Datas
         If the file is missing, damaged, or not in the layout of `l2lnp.data.hdf5`.
     """
     file, contents = open_file(path)
-    with file:
-        for split, labels in contents.labels.items():
-            check_digest(file, path, f"{split}/labels", labels.astype("<i4"))
+    with file, reading(path):
         if contents.images_bytes > memory_limit_bytes:
             return _streamed(path, contents)
         arrays = {}
         for split, labels in contents.labels.items():
-            with reading(path, f"{split}/images"):
-                images = file[split]["images"][...]
-            check_digest(file, path, f"{split}/images", images)
+            images = file[split]["images"][...]
+            check_digest(f"{split}/images", images_digest(images), contents.digests[split])
             arrays[split] = images, labels
     return in_memory(contents.description, arrays, (contents.mean, contents.deviation))
 
@@ -88,7 +86,7 @@ class FileImages:
         dataset = self._file[self._group]["images"]
         rows = self._rows[indices]
         images = np.empty((len(rows), *self.image_shape), np.uint8)
-        with reading(self._path, f"{self._group}/images"):
+        with reading(self._path):
             for start, stop in _runs(rows, prod(self.image_shape)):
                 _read_run(dataset, rows[start:stop], images[start:stop])
         return images

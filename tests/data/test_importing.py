@@ -62,7 +62,7 @@ def test_pictures_and_labels_stay_together_in_a_random_order(tree, tmp_path):
     paths = sorted(tree.glob("*/*/*"))
     expected = {decode(p.read_bytes(), SHAPE).tobytes(): p.relative_to(tree).as_posix() for p in paths}
     with h5py.File(out) as file:
-        assert file.attrs["class_names"] == "cat\ndog"
+        assert file.attrs["class_names"] == b"cat\ndog"
         train = [expected[image.tobytes()] for image in file["train/images"]]
         assert sorted(train) == sorted(n for n in expected.values() if n.startswith("train"))
         assert train != sorted(train)
