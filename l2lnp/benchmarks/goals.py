@@ -66,3 +66,8 @@ def _learned() -> Iterable[Goal]:
 
 GOALS = (*_sweeps(), *_learned())
 MEMORY_JOBS = ("meta-first-order", "meta-exact")  # whose memory is measured
+
+
+def named_in_goals(job: str) -> set[str]:
+    """Return the contenders that a goal of ``job`` compares."""
+    return {name for goal in GOALS if goal.job == job for name in (goal.contender, *goal.against)}

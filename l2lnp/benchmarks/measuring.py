@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from l2lnp.benchmarks.goals import named_in_goals
 from l2lnp.benchmarks.jobs import JOBS, Contender, Job, lstm_step, meta, sweep
 from l2lnp.benchmarks.machine import lstm_floor_s, measure_limits
 from l2lnp.benchmarks.opponents import opponents_of
@@ -36,7 +37,8 @@ def measure_jobs(
         errors = checked(job, contenders)
         gc.collect()
         neighbours = Neighbours()
-        times = time_in_turns([contender.run for contender in contenders], repetitions)
+        named = [i for i, contender in enumerate(contenders) if contender.name in named_in_goals(name)]
+        times = time_in_turns([contender.run for contender in contenders], repetitions, named)
         others = neighbours.share()
         for contender, time, error in zip(contenders, times, errors, strict=True):
             rows.append(row(job, contender, threads, time) | {"errors": error, "others": others})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
@@ -41,17 +41,20 @@ class Times(NamedTuple):
         return cls(float(median), float(lower), float(upper), float(cpu_s), len(calls))
 
 
-def time_in_turns(runs: Sequence[Callable[[], Any]], repetitions: int) -> list[Times]:
+def time_in_turns(
+    runs: Sequence[Callable[[], Any]], repetitions: int, in_every_turn: Collection[int] = ()
+) -> list[Times]:
     """Return the times of ``runs``, called A B C A B C ...; all have been called once before.
 
-    One that takes seconds, and several times as long as the first, only joins every fourth turn.
+    One that takes seconds, and several times as long as the first, only joins every fourth turn,
+    unless its number is in ``in_every_turn``.
     """
     first_s = [_timed(run).wall_s for run in runs]
     calls: list[list[Call]] = [[] for _ in runs]
     for turn in range(repetitions):
-        for run, expected_s, counted in zip(runs, first_s, calls, strict=True):
+        for i, (run, expected_s, counted) in enumerate(zip(runs, first_s, calls, strict=True)):
             is_long = expected_s > max(_LONG_S, _LONG_RATIO * first_s[0])
-            if is_long and turn % 4:
+            if is_long and turn % 4 and i not in in_every_turn:
                 continue
             if expected_s < _SHORT_S:
                 run()

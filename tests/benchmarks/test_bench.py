@@ -3,12 +3,13 @@
 import json
 import re
 from functools import partial
+from time import sleep
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from l2lnp.benchmarks import curves, jobs, measuring, report
+from l2lnp.benchmarks import curves, jobs, measuring, report, timing
 from l2lnp.benchmarks.goals import GOALS, Goal
 from l2lnp.benchmarks.machine import lstm_floor_s, measure_limits
 from l2lnp.benchmarks.measuring import checked, contenders_of
@@ -45,6 +46,13 @@ def test_contenders_take_turns_and_short_calls_are_warmed_up():
     times = time_in_turns([lambda: calls.append("a"), lambda: calls.append("b")], 2)
     assert calls == ["a", "b", *"aabb" * 2]
     assert [t.n_calls for t in times] == [2, 2]
+
+
+def test_long_calls_join_every_fourth_turn_unless_asked_for(monkeypatch):
+    monkeypatch.setattr(timing, "_LONG_S", 1e-3)
+    monkeypatch.setattr(timing, "_SHORT_S", 0.0)
+    runs = [lambda: None, lambda: sleep(2e-3), lambda: sleep(2e-3)]
+    assert [t.n_calls for t in time_in_turns(runs, 8, in_every_turn=[2])] == [8, 2, 8]
 
 
 def test_times_are_medians_and_quartiles():
@@ -132,8 +140,42 @@ def test_the_report_names_goals_and_shares_of_the_limits():
         "processes": [{"threads": 1, "limits": limits, "rows": both}],
     }
     text = report.markdown(results)
-    assert "against PyTorch: g | <= 0.65 | 0.5 | 0.5 | reached |" in text
+    assert "against PyTorch: g | <= 0.65 | 0.5 | 0.5 |  | reached |" in text
     assert "| PyTorch: g | 1000.00 | 1000.00 - 1000.00 | 1000.00 | 3 | 0.50 | 10 % |" in text
+
+
+def test_tables_have_as_many_cells_in_every_line():
+    limits = measure_limits(size=64)._asdict()
+    results = {
+        "started": "today",
+        "load": 0.1,
+        "machine": {},
+        "processes": [{"threads": 1, "limits": limits, "rows": rows(ours=1.0, theirs=2.0)}],
+    }
+    tables = [part for part in report.markdown(results).split("\n\n") if part.startswith("|")]
+    assert tables
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("threads", "others", "verdict"),
+    [(1, 0.05, "**not reached**"), (1, 0.6, "reached"), (2, 0.05, "reached"), (2, 0.6, "not judged")],
+)
+def test_disturbed_runs_are_judged_by_processor_time_or_not_at_all(threads, others, verdict):
+    # in wall time 0.7 with one thread (goal 0.65) and 0.9 with two (goal 1.0); in processor time 0.5
+    walls, cpus = (0.7 if threads == 1 else 0.9, 1.0), (0.5, 1.0)
+    both = [
+        row | {"job": "sweep-small", "threads": threads, "median_s": wall, "cpu_s": cpu, "others": others}
+        for row, wall, cpu in zip(
+            rows(**{"l2lnp: g and h": 1.0, "PyTorch: g": 1.0}), walls, cpus, strict=True
+        )
+    ]
+    limits = measure_limits(size=64)._asdict()
+    process = {"threads": threads, "limits": limits, "rows": both}
+    text = report.markdown({"started": "", "load": 0.0, "machine": {}, "processes": [process]})
+    (line,) = (line for line in text.splitlines() if "against PyTorch: g |" in line)
+    assert line.endswith(f"| {verdict} |")
 
 
 def test_the_floor_halves_with_a_second_thread():
