@@ -28,7 +28,8 @@ MEMORY_LIMIT_BYTES = 1 << 30  # data sets with more bytes of pictures are stream
 WINDOW_BYTES = 1 << 26  # at most three windows are in memory: in use, ready, and being read
 BLOCK_BYTES = 1 << 20
 
-_BATCHES_AHEAD = 3
+_BATCHES_AHEAD = 3  # fewer where they are big
+_BYTES_AHEAD = 1 << 28
 _GAP_BYTES = 1 << 15  # pictures that nobody asked for are read along where they are fewer than this
 _SPAN_BYTES = 1 << 22  # of one read
 
@@ -120,13 +121,17 @@ class StreamedSplit(Split):
         self._block = max(1, BLOCK_BYTES // image_bytes)
         self._window = max(1, WINDOW_BYTES // BLOCK_BYTES) * self._block
 
-    def batches(self, *settings: Any, **named: Any) -> Iterator[Batch]:
+    def batches(self, seed: int, batch_size: int, *settings: Any, **named: Any) -> Iterator[Batch]:
         """Yield mini-batches as `Split.batches` does, prepared ahead by a background thread."""
-        return prefetch(super().batches(*settings, **named), _BATCHES_AHEAD)
+        return prefetch(super().batches(seed, batch_size, *settings, **named), self._ahead(batch_size))
 
-    def in_order(self, *settings: Any, **named: Any) -> Iterator[Batch]:
+    def in_order(self, batch_size: int, *settings: Any, **named: Any) -> Iterator[Batch]:
         """Yield the whole split once, as `Split.in_order` does, prepared ahead by a background thread."""
-        return prefetch(super().in_order(*settings, **named), _BATCHES_AHEAD)
+        return prefetch(super().in_order(batch_size, *settings, **named), self._ahead(batch_size))
+
+    def _ahead(self, batch_size: int) -> int:
+        batch_bytes = 4 * batch_size * prod(self._store.image_shape)
+        return min(_BATCHES_AHEAD, max(1, _BYTES_AHEAD // batch_bytes))
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         n = self.n_samples

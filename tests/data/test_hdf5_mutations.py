@@ -85,7 +85,7 @@ def test_mutations(tmp_path, monkeypatch, libver, compress):
 @LINUX
 @CASES
 def test_very_many_mutations(tmp_path, monkeypatch, libver, compress):
-    check(write(tmp_path / "whole.h5", libver, compress, monkeypatch), 1000, 20_000)
+    check(write(tmp_path / "whole.h5", libver, compress, monkeypatch), 1000, 5_000)
 
 
 def test_older_files_open_too(tmp_path, monkeypatch):

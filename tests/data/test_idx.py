@@ -123,7 +123,7 @@ def test_every_mutation_is_read_or_refused(tmp_path_factory, packed, changes):
 
 
 @pytest.mark.slow
-@settings(max_examples=50_000)
+@settings(max_examples=10_000)
 @given(packed=st.booleans(), changes=st.lists(mutations, min_size=1, max_size=8))
 def test_very_many_mutations(tmp_path_factory, packed, changes):
     path = tmp_path_factory.getbasetemp() / "mutated.idx"

@@ -166,7 +166,7 @@ def test_every_mutated_zip_is_read_or_refused(tmp_path_factory, seed, n_changes)
 
 
 @pytest.mark.slow
-@settings(max_examples=50_000)
+@settings(max_examples=10_000)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8))
 def test_very_many_mutated_zips(tmp_path_factory, seed, n_changes):
     check_mutated(tmp_path_factory.getbasetemp(), seed, n_changes)

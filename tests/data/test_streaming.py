@@ -132,7 +132,7 @@ def resident_mib():
     fields = dict(line.split(":") for line in open("/proc/self/status"))
     return int(fields["VmRSS"].split()[0]) / 1024
 
-split = load_file(Path(sys.argv[1]), 1 << 29).split("train")
+split = load_file(Path(sys.argv[1]), 1 << 28).split("train")
 before, most = resident_mib(), 0.0
 for _ in islice(split.batches(0, 64), split.steps_per_epoch(64)):
     most = max(most, resident_mib())
@@ -163,8 +163,8 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads resident memor
 
 @LINUX
 def test_a_file_beyond_the_memory_limit_streams_in_constant_memory(tmp_path):
-    """703 MiB of pictures (holes), by three windows of 64 MiB and some batches."""
-    assert grown_mib(big_file(tmp_path / "big.h5", 60_000, written=False)) < 350
+    """527 MiB of pictures (holes), by three windows of 64 MiB and some batches."""
+    assert grown_mib(big_file(tmp_path / "big.h5", 45_000, written=False)) < 350
 
 
 @pytest.mark.slow
