@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from l2lnp.backend import Array, array_module
@@ -56,7 +57,7 @@ class Preprocessing:
     def fill(
         self, rows: Array, moments: Array, t: int, inputs: Inputs, statistics: Statistics, tensors: Segments
     ) -> None:
-        """Fill ``rows`` (F, n) with the features of a chunk that runs through ``tensors``."""
+        """Fill ``rows`` (F, n) with the features of coordinates that run through ``tensors``."""
         signals = look(self.averages, moments, t, inputs)
         filled = 0
         for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
@@ -94,16 +95,50 @@ def _spread(statistics: Statistics, tensors: Segments) -> Statistics:
 
 
 class Chunk(NamedTuple):
-    """Neighbouring coordinates that share one LSTM and go through it together."""
+    """Neighbouring coordinates that share one LSTM and go through it together.
+
+    Their part of a state is in one piece, as that of a whole ``block`` of coordinates: an
+    array (n_rows P,) holds one block (n_rows, n) after the other.
+    """
 
     group: str
+    coordinates: slice
+    block: slice  # the chunk itself, unless it was cut from a larger one
+
+    @property
+    def n(self) -> int:
+        """The number of coordinates."""
+        return int(self.coordinates.stop - self.coordinates.start)
+
+    def of(self, state: Array, n_rows: int) -> Array:
+        """Return the chunk's part (n_rows, n) of ``state`` (n_rows P,), as a view."""
+        block, first = self.block, self.block.start
+        rows = state[n_rows * first : n_rows * block.stop].reshape(n_rows, block.stop - first)
+        return rows[:, self.coordinates.start - first : self.coordinates.stop - first]
+
+    def cut(self, size: int) -> list[Chunk]:
+        """Return the chunk in pieces of at most ``size`` coordinates."""
+        start, stop = self.coordinates.start, self.coordinates.stop
+        cuts = [*range(start, stop, size), stop]
+        return [self._replace(coordinates=slice(*ends)) for ends in pairwise(cuts)]
+
+
+class Span(NamedTuple):
+    """Neighbouring chunks whose features are computed together."""
+
+    chunks: Sequence[Chunk]
     coordinates: slice
     tensors: Segments
 
     def of(self, inputs: Inputs) -> Inputs:
-        """Return this chunk's part of the inputs."""
+        """Return this span's part of the inputs."""
         h = None if inputs.h is None else inputs.h[self.coordinates]
         return Inputs(inputs.loss, inputs.g[self.coordinates], h)
+
+    def place(self, chunk: Chunk) -> slice:
+        """Return where ``chunk`` lies in the span."""
+        first = self.coordinates.start
+        return slice(chunk.coordinates.start - first, chunk.coordinates.stop - first)
 
 
 def groups(layout: Layout, per: str) -> dict[int, str]:
@@ -127,5 +162,12 @@ def cut(layout: Layout, per: str, size: int, multiple: int) -> Sequence[Chunk]:
         even = min(size, -(-(stop - start) // (n_chunks * multiple)) * multiple)
         for first in range(start, stop, even):
             span = slice(first, min(first + even, stop))
-            chunks.append(Chunk(group, span, Segments.of(layout, span)))
+            chunks.append(Chunk(group, span, span))
     return chunks
+
+
+def join(layout: Layout, chunks: Sequence[Chunk], n_chunks: int) -> list[Span]:
+    """Join ``n_chunks`` chunks at a time."""
+    joined = [chunks[i : i + n_chunks] for i in range(0, len(chunks), n_chunks)]
+    ends = [slice(run[0].coordinates.start, run[-1].coordinates.stop) for run in joined]
+    return [Span(run, span, Segments.of(layout, span)) for run, span in zip(joined, ends, strict=True)]

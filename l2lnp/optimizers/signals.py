@@ -118,18 +118,23 @@ class Segments:
         return cls(inside[0][0], tuple(size for _, size in inside))
 
     def spread(self, values: Array) -> Array:
-        """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n)."""
+        """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n).
+
+        Where there is but one tensor, as (..., 1), which stands beside (n,) as well.
+        """
         mine = values[..., self.first : self.first + len(self.sizes)]
+        if len(self.sizes) == 1:
+            return mine
         return array_module(values).repeat(mine, self.sizes, axis=-1)
 
     def mean(self, x: Array) -> Array:
         """Return the mean of x (n,) over each tensor, summed in float64, as (n_tensors,) of x's dtype."""
         xp = array_module(x)
-        stops = np.cumsum(self.sizes)
-        means = [
-            x[stop - size : stop].mean(dtype=np.float64) for size, stop in zip(self.sizes, stops, strict=True)
-        ]
-        return xp.stack(means).astype(x.dtype)
+        means, start = xp.empty(len(self.sizes), x.dtype), 0
+        for index, size in enumerate(self.sizes):
+            means[index] = x[start : start + size].sum(dtype=np.float64) / size
+            start += size
+        return means
 
     def rms(self, x: Array) -> Array:
         """Return the root mean square of x (n,) over each tensor; does not overflow where x does not."""
