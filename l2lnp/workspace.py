@@ -23,7 +23,6 @@ class Fresh:
         """Return a new uninitialised array of the library and dtype of ``like``."""
         return array_module(like).empty(shape, like.dtype)
 
-
     def lend(self, shape: tuple[int, ...], like: Array) -> Array:
         """Return an uninitialised array that is the caller's for as long as anyone refers to it."""
         return array_module(like).empty(shape, like.dtype)
@@ -57,7 +56,7 @@ class Workspace(Fresh):
         return buffer[:size].reshape(shape)
 
     def lend(self, shape: tuple[int, ...], like: Array) -> Array:
-        """Return an uninitialised array that is the caller's for as long as anyone refers to it or a view of it.
+        """Return an uninitialised array that is the caller's as long as anyone refers to it or a view.
 
         Then its memory is lent again, to whoever asks for as much: big arrays that replace
         each other at every step come without the cost of new pages.

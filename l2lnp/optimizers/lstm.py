@@ -31,13 +31,15 @@ from l2lnp.execution import Execution
 from l2lnp.kernels.lstm import BLOCK, Sizes, Tape, Weights, advance, begin, blank_tape, end, fold, unfold
 from l2lnp.kernels.lstm_adjoint import reverse
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.chunks import Chunk, Span, cut, groups, join
 from l2lnp.optimizers.features import FEATURES
-from l2lnp.optimizers.preprocessing import Chunk, Preprocessing, Span, Statistics, cut, groups, join
+from l2lnp.optimizers.preprocessing import Preprocessing, Statistics
 from l2lnp.optimizers.signals import Segments
-from l2lnp.optimizers.step_scale import STEP_UNITS, StepScale
+from l2lnp.optimizers.weight_unit import WeightUnit
 from l2lnp.workspace import Workspace
 
 HEADS = ("tanh", "linear")
+STEP_UNITS = ("fixed", "weights")
 PER = ("layer", "kind")
 FORGET_BIAS = 1.0
 CHUNKS_OF_SPAN = 8  # whose features are computed together, in fewer and longer passes
@@ -85,6 +87,7 @@ class LSTM(Optimizer):
     learned: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for what, chosen, known in (
             *(("feature", feature, tuple(FEATURES)) for feature in self.features),
             ("head", self.head, HEADS),
@@ -114,7 +117,7 @@ class LSTM(Optimizer):
     @property
     def uses_theta(self) -> bool:
         """Whether `update` needs theta."""
-        return self.step_unit == "weights"
+        return self.step_unit == "weights" or self._preprocessing.uses_theta
 
     def phi_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each entry of phi by path."""
@@ -152,29 +155,19 @@ class LSTM(Optimizer):
         parts = [chunk.of(lstm, self._n_rows) for chunk in self._chunks]
         return array_module(lstm).concatenate(parts, axis=1)
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return the update u (P,) and the next state."""
-        inputs = self._checked(Inputs(loss, g, h, theta))
+        inputs = self._checked(inputs)
         moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
-        weights, scales = self._fold(phi), self._step_scale.of_tensors(inputs)
+        weights, scales, g = self._fold(phi), self._scales(inputs), inputs.g
         t, before, spans = state["t"] + 1, self._lstm(state), self._spans(1)
         u, after = array_module(g).empty_like(g), self._execution.workspace.lend(before.shape, before)
 
         def run(index: int) -> None:
-            span, space = spans[index], self._space()
+            span = spans[index]
             here = span.coordinates
-            rows = space.empty("features", (self._sizes.n_features, here.stop - here.start), g)
-            self._preprocessing.fill(
-                rows, moments[:, here], t, span.of(inputs), statistics, span.tensors
-            )
+            rows = self._space().empty("features", (self._sizes.n_features, span.n), g)
+            self._preprocessing.fill(rows, moments[:, here], t, span.of(inputs), statistics, span.tensors)
             for chunk, tape in self._tapes(span, 1, g):
                 end_of_chunk = chunk.of(after, self._n_rows)
                 begin(self._sizes, tape, chunk.of(before, self._n_rows), end_of_chunk)
@@ -196,10 +189,17 @@ class LSTM(Optimizer):
         output = array_module(a_u).empty_like(a_u)
         a_phi, a_lstm = self._bptt(phi, state, [inputs], [statistics], [a_u], a_state, a_rows, output)
         a_moments, a = self._preprocessing.adjoint(
-            a_rows, a_state.get("moments"), moments, state["t"] + 1, inputs, statistics, self._tensors
+            a_rows,
+            a_state.get("moments"),
+            moments,
+            state["t"] + 1,
+            inputs,
+            self._units(inputs),
+            statistics,
+            self._tensors,
         )
         a_h = None if inputs.h is None else a.h
-        a_theta = self._step_scale.adjoint(inputs, self._tensors.mean(a_u * output))
+        a_theta = self._theta_adjoint(inputs, self._tensors.mean(a_u * output), a.units)
         return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h, a_theta)
 
     def unroll_adjoint(
@@ -233,32 +233,24 @@ class LSTM(Optimizer):
         For a single step, fill ``a_rows`` (F, P), and ``outputs`` (P,) with the update before it is scaled.
         """
         xp, weights, before = array_module(*a_u), self._fold(phi), self._lstm(state)
-        scales = [self._step_scale.of_tensors(inputs) for inputs in steps]
+        scales = [self._scales(inputs) for inputs in steps]
         spans = self._spans(len(steps))
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(before)
 
         def run(index: int) -> list[Weights]:
-            span, space = spans[index], self._space()
-            here, moments = span.coordinates, state["moments"][:, span.coordinates]
-            rows = space.empty(
-                "features", (len(steps), self._sizes.n_features, here.stop - here.start), moments
-            )
-            a_head = space.empty("a_head", (len(steps), here.stop - here.start), moments)
-            for t, inputs in enumerate(map(span.of, steps)):
-                moments = self._preprocessing.advance(moments, inputs)
-                self._preprocessing.fill(
-                    rows[t], moments, state["t"] + 1 + t, inputs, statistics[t], span.tensors
-                )
-                xp.multiply(span.tensors.spread(scales[t]), a_u[t][here], out=a_head[t])
-            a = []
-            for chunk, tape in self._tapes(span, len(steps), moments):
-                inside, mine = span.place(chunk), weights[chunk.group]
+            span, space, a = spans[index], self._space(), []
+            rows = self._rows(span, state, steps, statistics)
+            a_heads = [
+                span.tensors.spread(scale) * a_u_t[span.coordinates]
+                for scale, a_u_t in zip(scales, a_u, strict=True)
+            ]
+            for chunk, tape in self._tapes(span, len(steps), before):
+                inside, mine, a_outputs = span.place(chunk), weights[chunk.group], []
                 begin(self._sizes, tape, chunk.of(before, self._n_rows))
-                a_outputs = []
-                for t in range(len(steps)):
+                for t, a_head in enumerate(a_heads):
                     tape.features(t)[...] = rows[t, :, inside]
                     output = advance(mine, tape, t)
-                    a_outputs.append(self._head_adjoint(output, a_head[t, inside]))
+                    a_outputs.append(self._head_adjoint(output, a_head[inside]))
                 if outputs is not None:
                     outputs[chunk.coordinates] = self._head(output)
                 a_features = None if a_rows is None else a_rows[None, :, chunk.coordinates]
@@ -276,6 +268,19 @@ class LSTM(Optimizer):
         a_phi = {f"{group}/{path}": a for group in self.groups for path, a in unfold(sums[group]).items()}
         return a_phi, a_lstm
 
+    def _rows(
+        self, span: Span, state: State, steps: Sequence[Inputs], statistics: Sequence[Statistics]
+    ) -> Array:
+        """Return the features (T, F, n) of all steps over a span, in the arena."""
+        moments = state["moments"][:, span.coordinates]
+        rows = self._space().empty("features", (len(steps), self._sizes.n_features, span.n), moments)
+        for t, inputs in enumerate(map(span.of, steps)):
+            moments = self._preprocessing.advance(moments, inputs)
+            self._preprocessing.fill(
+                rows[t], moments, state["t"] + 1 + t, inputs, statistics[t], span.tensors
+            )
+        return rows
+
     def _head(self, output: Array) -> Array:
         return output if self.head == "linear" else array_module(output).tanh(output)
 
@@ -286,13 +291,36 @@ class LSTM(Optimizer):
 
     def _observe(self, moments: Array, t: int, inputs: Inputs) -> tuple[Array, Statistics]:
         after = self._preprocessing.advance(moments, inputs)
-        return after, self._preprocessing.statistics(after, t, inputs, self._tensors)
+        units = self._units(inputs)
+        return after, self._preprocessing.statistics(after, t, inputs, units, self._tensors)
+
+    def _units(self, inputs: Inputs) -> Array | None:
+        """Return the size of the weights for each tensor, (n_tensors,), where anything goes by it."""
+        return self._weight_unit.of_tensors(inputs.theta) if self.uses_theta else None
+
+    def _scales(self, inputs: Inputs) -> Array:
+        """Return what the output is multiplied by for each tensor, (n_tensors,)."""
+        factor, xp = self._factor(inputs), array_module(inputs.g)
+        if self.step_unit == "fixed":
+            return xp.full(len(self.layout.tensors), factor, inputs.g.dtype)
+        return factor * self._weight_unit.of_tensors(inputs.theta)
+
+    def _factor(self, inputs: Inputs) -> float:
+        return self.output_scale * self.scheduled(inputs.context)
+
+    def _theta_adjoint(self, inputs: Inputs, a_output: Array, a_units: Array) -> Array | None:
+        """Return a_theta from the mean cotangent over each tensor of its scale, and that of the units."""
+        if not self.uses_theta:
+            return None
+        if self.step_unit == "weights":
+            a_units = a_units + self._factor(inputs) * a_output * self._tensors.counts(a_output)
+        return self._weight_unit.adjoint(inputs.theta, a_units)
 
     def _checked(self, inputs: Inputs) -> Inputs:
         """Return the inputs, h being None where no feature reads it."""
         if self.uses_theta and inputs.theta is None:
-            raise InputError(f"{self.name} with step_unit='weights' needs theta beside loss, g and h")
-        if not any(feature.uses_curvature for feature in self._preprocessing.features):
+            raise InputError(f"{self.name} with this step unit and these features needs theta beside g and h")
+        if not self._preprocessing.uses_curvature:
             return inputs._replace(h=None)
         if inputs.h is None:
             raise InputError(
@@ -305,8 +333,8 @@ class LSTM(Optimizer):
         return {group: fold({path: phi[f"{group}/{path}"] for path in paths}) for group in self.groups}
 
     @cached_property
-    def _step_scale(self) -> StepScale:
-        return StepScale(self.layout, self.step_unit, self.output_scale)
+    def _weight_unit(self) -> WeightUnit:
+        return WeightUnit(self.layout)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:

@@ -1,12 +1,11 @@
-"""The features of a learned optimizer, one above the other, and where coordinates are cut into chunks."""
+"""The features of a learned optimizer, one above the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.base import Inputs
@@ -19,7 +18,6 @@ from l2lnp.optimizers.signals import (
     advance_adjoint,
     look,
 )
-from l2lnp.tree import Layout
 
 Statistics: TypeAlias = list[Array | None]  # of each feature, (n_statistics, n_tensors) or None
 
@@ -49,9 +47,21 @@ class Preprocessing:
         """Return the moments (n_moments, n) after a step that saw ``inputs``."""
         return advance(self.averages, moments, inputs.g, inputs.h)
 
-    def statistics(self, moments: Array, t: int, inputs: Inputs, tensors: Segments) -> Statistics:
+    @cached_property
+    def uses_curvature(self) -> bool:
+        """Whether any feature reads h."""
+        return any(feature.uses_curvature for feature in self.features)
+
+    @cached_property
+    def uses_theta(self) -> bool:
+        """Whether any feature reads the size of the weights."""
+        return any(feature.uses_theta for feature in self.features)
+
+    def statistics(
+        self, moments: Array, t: int, inputs: Inputs, units: Array | None, tensors: Segments
+    ) -> Statistics:
         """Return what whole tensors have in common at step ``t``; moments (n_moments, P) after it."""
-        signals = look(self.averages, moments, t, inputs)
+        signals = look(self.averages, moments, t, inputs, units)
         return [feature.statistics(signals, tensors) for feature in self.features]
 
     def fill(
@@ -72,14 +82,15 @@ class Preprocessing:
         moments: Array,
         t: int,
         inputs: Inputs,
+        units: Array | None,
         statistics: Statistics,
         tensors: Segments,
     ) -> tuple[Array, Cotangents]:
-        """Return the cotangents of the moments before the step, and of loss, g and h, over all coordinates.
+        """Return the cotangents of the moments before the step, and of all signals, over all coordinates.
 
         ``a_moments`` belongs to the moments after the step; None stands for zero.
         """
-        signals = look(self.averages, moments, t, inputs)
+        signals = look(self.averages, moments, t, inputs, units)
         a = Cotangents(inputs.g)
         used = 0
         for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
@@ -92,82 +103,3 @@ class Preprocessing:
 
 def _spread(statistics: Statistics, tensors: Segments) -> Statistics:
     return [None if s is None else tensors.spread(s) for s in statistics]
-
-
-class Chunk(NamedTuple):
-    """Neighbouring coordinates that share one LSTM and go through it together.
-
-    Their part of a state is in one piece, as that of a whole ``block`` of coordinates: an
-    array (n_rows P,) holds one block (n_rows, n) after the other.
-    """
-
-    group: str
-    coordinates: slice
-    block: slice  # the chunk itself, unless it was cut from a larger one
-
-    @property
-    def n(self) -> int:
-        """The number of coordinates."""
-        return int(self.coordinates.stop - self.coordinates.start)
-
-    def of(self, state: Array, n_rows: int) -> Array:
-        """Return the chunk's part (n_rows, n) of ``state`` (n_rows P,), as a view."""
-        block, first = self.block, self.block.start
-        rows = state[n_rows * first : n_rows * block.stop].reshape(n_rows, block.stop - first)
-        return rows[:, self.coordinates.start - first : self.coordinates.stop - first]
-
-    def cut(self, size: int) -> list[Chunk]:
-        """Return the chunk in pieces of at most ``size`` coordinates."""
-        start, stop = self.coordinates.start, self.coordinates.stop
-        cuts = [*range(start, stop, size), stop]
-        return [self._replace(coordinates=slice(*ends)) for ends in pairwise(cuts)]
-
-
-class Span(NamedTuple):
-    """Neighbouring chunks whose features are computed together."""
-
-    chunks: Sequence[Chunk]
-    coordinates: slice
-    tensors: Segments
-
-    def of(self, inputs: Inputs) -> Inputs:
-        """Return this span's part of the inputs."""
-        h = None if inputs.h is None else inputs.h[self.coordinates]
-        return Inputs(inputs.loss, inputs.g[self.coordinates], h)
-
-    def place(self, chunk: Chunk) -> slice:
-        """Return where ``chunk`` lies in the span."""
-        first = self.coordinates.start
-        return slice(chunk.coordinates.start - first, chunk.coordinates.stop - first)
-
-
-def groups(layout: Layout, per: str) -> dict[int, str]:
-    """Return the name of each layer's LSTM: its index (``per="layer"``) or its kind (``per="kind"``)."""
-    return {index: str(index) if per == "layer" else kind for index, (kind, _) in layout.layers.items()}
-
-
-def cut(layout: Layout, per: str, size: int, multiple: int) -> Sequence[Chunk]:
-    """Cut the coordinates into chunks of at most ``size``, of even multiples of ``multiple`` but the last."""
-    multiple = min(multiple, size)
-    name = groups(layout, per)
-    runs: list[tuple[str, int, int]] = []
-    for index, (_, span) in layout.layers.items():
-        if runs and runs[-1][0] == name[index]:
-            runs[-1] = (name[index], runs[-1][1], span.stop)
-        else:
-            runs.append((name[index], span.start, span.stop))
-    chunks = []
-    for group, start, stop in runs:
-        n_chunks = -(-(stop - start) // size)
-        even = min(size, -(-(stop - start) // (n_chunks * multiple)) * multiple)
-        for first in range(start, stop, even):
-            span = slice(first, min(first + even, stop))
-            chunks.append(Chunk(group, span, span))
-    return chunks
-
-
-def join(layout: Layout, chunks: Sequence[Chunk], n_chunks: int) -> list[Span]:
-    """Join ``n_chunks`` chunks at a time."""
-    joined = [chunks[i : i + n_chunks] for i in range(0, len(chunks), n_chunks)]
-    ends = [slice(run[0].coordinates.start, run[-1].coordinates.stop) for run in joined]
-    return [Span(run, span, Segments.of(layout, span)) for run, span in zip(joined, ends, strict=True)]
