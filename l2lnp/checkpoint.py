@@ -117,7 +117,8 @@ def _take(file: h5py.File) -> Checkpoint:
         raise InputError("it is no checkpoint of a run")
     if int(a["format_version"]) != FORMAT_VERSION:
         raise InputError(
-            f"its format version {a["format_version"]} is not {FORMAT_VERSION}: it is from another version of l2lnp"
+            f"its format version {a['format_version']} is not {FORMAT_VERSION}: "
+            "it is from another version of l2lnp"
         )
     subject = Subject(
         network_file=NetworkFile(str(a["network_source"]), str(a["network"])),
