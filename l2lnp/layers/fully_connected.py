@@ -101,8 +101,8 @@ def cut_in_two(input_shape: Shape) -> Shape:
     into the two factors nearest to each other, unless they are far apart, as those of a prime number are.
     """
     n = n_features(input_shape)
-    if len(input_shape) == 3 and 1 < n // input_shape[0]:
+    if len(input_shape) == 3 and n // input_shape[0] > 1:
         k, h, w = input_shape
         return (k, h * w) if h * w < _FEW_CHANNELS * k else (k * h, w)
     less = max(d for d in range(1, isqrt(n) + 1) if n % d == 0)
-    return (less, n // less) if 1 < less and n // less < _FAR_APART * less else (n,)
+    return (less, n // less) if less > 1 and n // less < _FAR_APART * less else (n,)

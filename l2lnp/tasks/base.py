@@ -35,4 +35,4 @@ class OptimizeeWithModes(Optimizee, Protocol):
     def evaluate_with_moments(
         self, theta: Array, batch: Any, wants_h: bool, widest_mode: int
     ) -> tuple[tuple[float, Array, Array | None], Moments]:
-        """Return what `evaluate` does, and the moments of all modes, whole up to the width ``widest_mode``."""
+        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``."""

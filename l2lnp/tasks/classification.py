@@ -62,7 +62,7 @@ class Classification:
     def evaluate_with_moments(
         self, theta: Array, batch: Batch, wants_h: bool, widest_mode: int
     ) -> tuple[Evaluation, Moments]:
-        """Return what `evaluate` does, and the moments of all modes, whole up to the width ``widest_mode``."""
+        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``."""
         mode = self.curvature if wants_h else None
         rng = generator(self.seed, "curvature", batch.step)
         return self.network.evaluate_with_moments(
