@@ -16,7 +16,7 @@ from l2lnp.backend import Array, array_module
 from l2lnp.errors import DivergedError, InputError
 from l2lnp.meta.unroll import Step, Tape, meta_gradient
 from l2lnp.optimizers.adam import Adam
-from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State
+from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
@@ -57,6 +57,8 @@ class JointLearner:
         Exact meta-gradients (`l2lnp.meta.unroll.meta_gradient`).
     frozen
         True leaves phi as it is, as for hand-designed optimizers.
+    n_steps, batch_size
+        Of the run, for optimizers that go by them (`l2lnp.optimizers.base.Context`).
 
     Attributes
     ----------
@@ -73,6 +75,8 @@ class JointLearner:
         clip_norm: float = 1.0,
         second_derivatives: bool = False,
         frozen: bool = False,
+        n_steps: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         if unroll_length_steps < 1:
             raise InputError(f"an unroll has one step or more, not {unroll_length_steps}")
@@ -86,6 +90,8 @@ class JointLearner:
         self.meta_learning_rate = meta_learning_rate
         self.clip_norm = clip_norm
         self.second_derivatives = second_derivatives
+        self.n_steps = n_steps
+        self.batch_size = batch_size
         self.learns = optimizer.learned and not frozen
         self.checkpoint: Training
         self._tape: Tape
@@ -115,9 +121,9 @@ class JointLearner:
             After ten restarts with no whole unroll between them.
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            theta, wants_h = training.theta, self.optimizer.uses_curvature
-            inputs = self.optimizer.inputs(theta, *optimizee.evaluate(theta, batch, wants_h))
-            if not _finite(inputs):
+            context = Context(training.step, self.n_steps, self.batch_size)
+            inputs = self.optimizer.look(optimizee, training.theta, batch, context)
+            if not _finite([inputs.loss, inputs.g, inputs.h]):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length
             if learned := is_boundary and self.learns:
@@ -127,7 +133,7 @@ class JointLearner:
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
-            u, state = self.optimizer.update(training.phi, training.state, *inputs)
+            u, state = self.optimizer.update(training.phi, training.state, inputs)
             if not _finite([u]):
                 return self._restart(training, inputs.loss, "the update is")
         self._record(inputs, training.theta, batch)
@@ -152,7 +158,7 @@ class JointLearner:
         a_phi = {key: a.phi[key] if key in a.phi else 0 * value for key, value in phi.items()}
         vector, a_vector = _join(phi), clipped(_join(a_phi), self.clip_norm)
         rate = array_module(vector).asarray(self.meta_learning_rate, vector.dtype)
-        u, meta = _adam(vector).update({"learning_rate": rate}, training.meta, 0.0, a_vector, None)
+        u, meta = _adam(vector).update({"learning_rate": rate}, training.meta, Inputs(0.0, a_vector, None))
         return training._replace(phi=_split(vector + u, phi), meta=meta)
 
     def _restart(self, training: Training, loss: float, what: str) -> tuple[Training, Report]:
