@@ -3,7 +3,7 @@
 One inner step t maps (theta, state) to (theta', state'):
 
     loss, g, h     = optimizee.evaluate(theta, batch_t)
-    u, state'      = optimizer.update(phi, state, loss, g, h)
+    u, state'      = optimizer.update(phi, state, inputs)        inputs: loss, g, h, ...
     theta'         = theta + u
 
 The meta-loss is a weighted mean of the losses at theta_1 .. theta_T, each *after* an
@@ -29,8 +29,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from l2lnp.backend import Array
-from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, added
+from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, added
 from l2lnp.tasks.base import Optimizee
+
+START = Context()
 
 
 class Step(NamedTuple):
@@ -74,6 +76,7 @@ def unroll(
     state: State,
     batches: Iterable[Any],
     weights: Sequence[float] | None = None,
+    context: Context = START,
 ) -> Unrolled:
     """Make one inner step for each of ``batches`` and keep them on a tape.
 
@@ -83,16 +86,18 @@ def unroll(
         Of the loss *before* each step in the meta-loss. By default 0 for the first, which
         no step of this unroll can change, and 1 / T for the others; an unroll that goes on
         from another gives its first loss its weight too.
+    context
+        Of the first step.
     """
     batches = list(batches)
     if weights is None:
         weights = [1 / len(batches) if t else 0.0 for t in range(len(batches))]
     tape = Tape(state)
     for batch, weight in zip(batches, weights, strict=True):
-        inputs = optimizer.inputs(theta, *optimizee.evaluate(theta, batch, optimizer.uses_curvature))
+        inputs = optimizer.look(optimizee, theta, batch, context)
         tape.steps.append(Step(inputs, weight, theta, batch))
-        u, state = optimizer.update(phi, state, *inputs)
-        theta = theta + u
+        u, state = optimizer.update(phi, state, inputs)
+        theta, context = theta + u, context._replace(step=context.step + 1)
     return Unrolled(theta, state, tape)
 
 

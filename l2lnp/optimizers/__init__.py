@@ -8,7 +8,16 @@ from typing import Any
 from l2lnp.errors import unknown_name
 from l2lnp.execution import Execution
 from l2lnp.optimizers.adam import Adam
-from l2lnp.optimizers.base import HandDesigned, Inputs, Optimizer, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.base import (
+    SCHEDULES,
+    Context,
+    HandDesigned,
+    Inputs,
+    Optimizer,
+    Phi,
+    State,
+    UpdateAdjoint,
+)
 from l2lnp.optimizers.features import FEATURES, Feature
 from l2lnp.optimizers.lstm import LSTM, SLSTM
 from l2lnp.optimizers.rmsprop import RMSprop
@@ -20,10 +29,12 @@ __all__ = [
     "FEATURES",
     "LSTM",
     "OPTIMIZERS",
+    "SCHEDULES",
     "SGD",
     "SLSTM",
     "SOU",
     "Adam",
+    "Context",
     "Feature",
     "HandDesigned",
     "Inputs",
@@ -60,5 +71,7 @@ def make_optimizer(
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of the optimizer {name}", setting, known)
-    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    tuples: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
     return optimizer(layout, execution=execution, **tuples)

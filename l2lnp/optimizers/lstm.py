@@ -34,10 +34,11 @@ from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Chunk, Preprocessing, Statistics, cut, groups
 from l2lnp.optimizers.signals import Segments
-from l2lnp.optimizers.step_scale import STEP_UNITS, StepScale
+from l2lnp.optimizers.weight_unit import WeightUnit
 from l2lnp.workspace import Workspace
 
 HEADS = ("tanh", "linear")
+STEP_UNITS = ("fixed", "weights")
 PER = ("layer", "kind")
 FORGET_BIAS = 1.0
 HEAD_INIT = 0.01  # deviation of the initial output weights: the first steps are small
@@ -84,6 +85,7 @@ class LSTM(Optimizer):
     learned: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for what, chosen, known in (
             *(("feature", feature, tuple(FEATURES)) for feature in self.features),
             ("head", self.head, HEADS),
@@ -113,7 +115,7 @@ class LSTM(Optimizer):
     @property
     def uses_theta(self) -> bool:
         """Whether `update` needs theta."""
-        return self.step_unit == "weights"
+        return self.step_unit == "weights" or self._preprocessing.uses_theta
 
     def phi_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each entry of phi by path."""
@@ -145,21 +147,13 @@ class LSTM(Optimizer):
             "t": 0,
         }
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return the update u (P,) and the next state."""
-        inputs = self._checked(Inputs(loss, g, h, theta))
+        inputs = self._checked(inputs)
         moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
-        weights, scales = self._fold(phi), self._step_scale.of_tensors(inputs)
-        xp, chunks = array_module(g), self._chunks
-        u, lstm = xp.empty_like(g), xp.empty_like(state["lstm"])
+        weights, scales = self._fold(phi), self._scales(inputs)
+        xp, chunks = array_module(inputs.g), self._chunks
+        u, lstm = xp.empty_like(inputs.g), xp.empty_like(state["lstm"])
 
         def run(index: int) -> None:
             chunk = chunks[index]
@@ -185,10 +179,17 @@ class LSTM(Optimizer):
         output = array_module(a_u).empty_like(a_u)
         a_phi, a_lstm = self._bptt(phi, state, [inputs], [statistics], [a_u], a_state, a_rows, output)
         a_moments, a = self._preprocessing.adjoint(
-            a_rows, a_state.get("moments"), moments, state["t"] + 1, inputs, statistics, self._tensors
+            a_rows,
+            a_state.get("moments"),
+            moments,
+            state["t"] + 1,
+            inputs,
+            self._units(inputs),
+            statistics,
+            self._tensors,
         )
         a_h = None if inputs.h is None else a.h
-        a_theta = self._step_scale.adjoint(inputs, self._tensors.mean(a_u * output))
+        a_theta = self._theta_adjoint(inputs, self._tensors.mean(a_u * output), a.units)
         return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h, a_theta)
 
     def unroll_adjoint(
@@ -222,7 +223,7 @@ class LSTM(Optimizer):
         For a single step, fill ``a_rows`` (F, P), and ``outputs`` (P,) with the update before it is scaled.
         """
         xp, weights = array_module(*a_u), self._fold(phi)
-        scales = [self._step_scale.of_tensors(inputs) for inputs in steps]
+        scales = [self._scales(inputs) for inputs in steps]
         chunks = self._chunks_of_unroll(len(steps))
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(state["lstm"])
 
@@ -262,13 +263,36 @@ class LSTM(Optimizer):
 
     def _observe(self, moments: Array, t: int, inputs: Inputs) -> tuple[Array, Statistics]:
         after = self._preprocessing.advance(moments, inputs)
-        return after, self._preprocessing.statistics(after, t, inputs, self._tensors)
+        units = self._units(inputs)
+        return after, self._preprocessing.statistics(after, t, inputs, units, self._tensors)
+
+    def _units(self, inputs: Inputs) -> Array | None:
+        """Return the size of the weights for each tensor, (n_tensors,), where anything goes by it."""
+        return self._weight_unit.of_tensors(inputs.theta) if self.uses_theta else None
+
+    def _scales(self, inputs: Inputs) -> Array:
+        """Return what the output is multiplied by for each tensor, (n_tensors,)."""
+        factor, xp = self._factor(inputs), array_module(inputs.g)
+        if self.step_unit == "fixed":
+            return xp.full(len(self.layout.tensors), factor, inputs.g.dtype)
+        return factor * self._weight_unit.of_tensors(inputs.theta)
+
+    def _factor(self, inputs: Inputs) -> float:
+        return self.output_scale * self.scheduled(inputs.context)
+
+    def _theta_adjoint(self, inputs: Inputs, a_output: Array, a_units: Array) -> Array | None:
+        """Return a_theta from the mean cotangent over each tensor of its scale, and that of the units."""
+        if not self.uses_theta:
+            return None
+        if self.step_unit == "weights":
+            a_units = a_units + self._factor(inputs) * a_output * self._tensors.counts(a_output)
+        return self._weight_unit.adjoint(inputs.theta, a_units)
 
     def _checked(self, inputs: Inputs) -> Inputs:
         """Return the inputs, h being None where no feature reads it."""
         if self.uses_theta and inputs.theta is None:
-            raise InputError(f"{self.name} with step_unit='weights' needs theta beside loss, g and h")
-        if not any(feature.uses_curvature for feature in self._preprocessing.features):
+            raise InputError(f"{self.name} with this step unit and these features needs theta beside g and h")
+        if not self._preprocessing.uses_curvature:
             return inputs._replace(h=None)
         if inputs.h is None:
             raise InputError(
@@ -281,8 +305,8 @@ class LSTM(Optimizer):
         return {group: fold({path: phi[f"{group}/{path}"] for path in paths}) for group in self.groups}
 
     @cached_property
-    def _step_scale(self) -> StepScale:
-        return StepScale(self.layout, self.step_unit, self.output_scale)
+    def _weight_unit(self) -> WeightUnit:
+        return WeightUnit(self.layout)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:

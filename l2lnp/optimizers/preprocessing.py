@@ -48,9 +48,21 @@ class Preprocessing:
         """Return the moments (n_moments, n) after a step that saw ``inputs``."""
         return advance(self.averages, moments, inputs.g, inputs.h)
 
-    def statistics(self, moments: Array, t: int, inputs: Inputs, tensors: Segments) -> Statistics:
+    @cached_property
+    def uses_curvature(self) -> bool:
+        """Whether any feature reads h."""
+        return any(feature.uses_curvature for feature in self.features)
+
+    @cached_property
+    def uses_theta(self) -> bool:
+        """Whether any feature reads the size of the weights."""
+        return any(feature.uses_theta for feature in self.features)
+
+    def statistics(
+        self, moments: Array, t: int, inputs: Inputs, units: Array | None, tensors: Segments
+    ) -> Statistics:
         """Return what whole tensors have in common at step ``t``; moments (n_moments, P) after it."""
-        signals = look(self.averages, moments, t, inputs)
+        signals = look(self.averages, moments, t, inputs, units)
         return [feature.statistics(signals, tensors) for feature in self.features]
 
     def fill(
@@ -71,14 +83,15 @@ class Preprocessing:
         moments: Array,
         t: int,
         inputs: Inputs,
+        units: Array | None,
         statistics: Statistics,
         tensors: Segments,
     ) -> tuple[Array, Cotangents]:
-        """Return the cotangents of the moments before the step, and of loss, g and h, over all coordinates.
+        """Return the cotangents of the moments before the step, and of all signals, over all coordinates.
 
         ``a_moments`` belongs to the moments after the step; None stands for zero.
         """
-        signals = look(self.averages, moments, t, inputs)
+        signals = look(self.averages, moments, t, inputs, units)
         a = Cotangents(inputs.g)
         used = 0
         for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
@@ -103,7 +116,7 @@ class Chunk(NamedTuple):
     def of(self, inputs: Inputs) -> Inputs:
         """Return this chunk's part of the inputs."""
         h = None if inputs.h is None else inputs.h[self.coordinates]
-        return Inputs(inputs.loss, inputs.g[self.coordinates], h)
+        return Inputs(inputs.loss, inputs.g[self.coordinates], h, context=inputs.context)
 
 
 def groups(layout: Layout, per: str) -> dict[int, str]:

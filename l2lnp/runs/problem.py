@@ -101,7 +101,13 @@ def pose(
     subject = describe(settings, dataset, network_file)
     task = Classification(subject.network(), settings.curvature, settings.execution, settings.seed)
     optimizer = _optimizer(settings, task)
-    learner = JointLearner(optimizer, frozen=not settings.joint, **_joint_settings(settings))
+    learner = JointLearner(
+        optimizer,
+        frozen=not settings.joint,
+        n_steps=settings.steps,
+        batch_size=settings.batch_size,
+        **_joint_settings(settings),
+    )
     return Problem(settings, dataset, subject, task, optimizer, learner, xp)
 
 

@@ -154,8 +154,8 @@ PLANTED = [
     Planted(
         "SOU divides by h, not by its size",
         "optimizers/second_order.py",
-        "abs(h)",
-        "h",
+        "abs(inputs.h)",
+        "inputs.h",
         ("tests/optimizers/test_hand_designed.py",),
     ),
     Planted(
@@ -167,16 +167,16 @@ PLANTED = [
     ),
     Planted(
         "statistics of a tensor taken as constant",
-        "optimizers/features.py",
+        "optimizers/features/curvature.py",
         "(a_q - q * tensors.spread(tensors.mean(a_q * q)))",
         "a_q",
         ("tests/optimizers/test_update_adjoint.py",),
     ),
     Planted(
         "step unit taken as constant",
-        "optimizers/step_scale.py",
-        "a_theta[w] += a_rms",
-        "a_theta[w] += 0 * a_rms",
+        "optimizers/weight_unit.py",
+        "a_theta[w] += a_units",
+        "a_theta[w] += 0 * a_units",
         ("tests/optimizers/test_update_adjoint.py",),
     ),
     Planted(
