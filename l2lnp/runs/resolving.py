@@ -11,7 +11,7 @@ from typing import Any
 from l2lnp.backend import load_backend
 from l2lnp.curvature import ADJOINT_MODES, MODES
 from l2lnp.errors import InputError, unknown_name
-from l2lnp.execution import available_cores
+from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.optimizers.base import Optimizer
@@ -34,11 +34,12 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
         If a value is of a wrong type or out of range, or settings do not fit together.
     """
     given = {name: value for name, value in check_given(given).items() if value is not None}
-    values = {**vars(TrainSettings()), "threads": available_cores(), **given, **_of_pretrained(given)}
+    backend = load_backend(given.get("backend", TrainSettings.backend)).__name__
+    how = {"threads": available_cores()} if backend == "numpy" else ON_A_GPU
+    values = {**vars(TrainSettings()), **how, **given, **_of_pretrained(given), "backend": backend}
     if values["dtype"] not in DTYPES:
         raise unknown_name("dtype", values["dtype"], DTYPES)
     values.update(_of_optimizer(values, given))
-    values["backend"] = load_backend(values["backend"]).__name__
     return TrainSettings(**{name: full_path(name, value) for name, value in values.items()})
 
 
