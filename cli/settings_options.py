@@ -57,7 +57,7 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
             "network": networks.NETWORKS,
             "optimizer": optimizers.OPTIMIZERS,
             "curvature": curvature.MODES,
-            "pretrained": pretrained.pretrained_names(),
+            "pretrained": [*pretrained.pretrained_names(), pretrained.RANDOM],
             "backend": backend.BACKENDS,
             "dtype": DTYPES,
             "layer": [*LAYERS, *LOSSES, "network"],

@@ -42,12 +42,16 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     help="How the second derivatives h are computed, for sou and slstm.",
 )
 @setting(
-    "--joint/--frozen", "joint", default=None, help="Learn the optimizer while it trains the network, or not."
+    "--joint/--frozen",
+    "joint",
+    default=None,
+    help="Learn the optimizer while it trains the network, or not.  [default: if it begins random, or another option is about this]",
 )
 @setting(
     "--pretrained",
     type=Name(known_names("pretrained")),
-    help="Begin with this learned optimizer: a name, a file FILE.h5, or the checkpoint.h5 of a run.",
+    help="Begin with this learned optimizer: a name, a file FILE.h5, the checkpoint.h5 of a run, or "
+    "random.  [default: the one called as --optimizer, which is slstm]",
 )
 @setting(
     "--second-derivatives/--no-second-derivatives",
@@ -91,8 +95,8 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 def command(out: Path | None, config: Path | None, resume: Path | None, **options: Any) -> int | None:
     """Train a network on pictures.
 
-    With no options, the small network is trained on the bundled digits by SLSTM, which
-    learns how to do so at the same time. What comes out is a run folder with settings,
+    With no options, the small network is trained on the bundled digits by an SLSTM that has
+    learned on other tasks how to. With --pretrained random it learns at the same time. What comes out is a run folder with settings,
     metrics, curves and a checkpoint; Ctrl-C saves before it stops.
     """
     given = _given(options)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import read_file
 from l2lnp.optimizers import OPTIMIZERS
-from l2lnp.pretrained import find_learned_file, load_learned_optimizer
+from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
 from l2lnp.runs.settings import TrainSettings
 
 
@@ -108,7 +108,7 @@ class Learned(NamedTuple):
         """Return the run's settings."""
         of_run = {key: value for key, value in self.settings.items() if key in vars(TrainSettings())}
         own = {key: value for key, value in self.settings.items() if key not in of_run}
-        source = {"pretrained": self.file} if self.file else {"optimizer": self.optimizer}
+        source = {"pretrained": self.file or RANDOM, "optimizer": self.optimizer}
         return {**source, "joint": self.joint, **of_run, **({"optimizer_settings": own} if own else {})}
 
     def about(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from l2lnp.experiments.ablation import changed
 from l2lnp.experiments.contenders import checksum
 from l2lnp.networks import find_network
 from l2lnp.optimizers import OPTIMIZERS
+from l2lnp.pretrained import RANDOM
 from l2lnp.runs.problem import fingerprint, pose
 from l2lnp.runs.settings import TrainSettings
 from l2lnp.version import VERSION
@@ -77,7 +78,7 @@ class Job:
             "optimizer_settings": _own_settings(s),
             "data": data_fingerprint(s.data, s.data_dir),
             "network": hashlib.sha256(network.encode()).hexdigest(),
-            "learned": checksum(s.pretrained) if s.pretrained else None,
+            "learned": checksum(s.pretrained) if s.pretrained not in (None, RANDOM) else None,
             "split": self.split,
             "h": self.h,
             "version": VERSION,

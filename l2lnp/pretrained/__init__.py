@@ -20,6 +20,8 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
 
 FORMAT_VERSION = 1
+RANDOM = "random"  # in place of a name or file: random weights, which have learned nothing
+RELATED = {"lstm": "fully_connected"}  # whose LSTM serves a kind of layer that has none: both are matrices
 
 _SUFFIXES = (".h5", ".hdf5")
 _OWN = ("format_version", "optimizer", "curvature", "provenance")  # all other attributes are settings
@@ -38,23 +40,28 @@ class LearnedOptimizer:
     def fitted(self, template: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the weights named in ``template``, in its types: those that one network needs.
 
+        A kind of layer that the optimizer has never met gets the LSTM of the most similar one (`RELATED`).
+
         Raises
         ------
         InputError
             If one is missing or of another shape.
         """
+        found = {}
         for key, wanted in template.items():
-            if key not in self.phi:
+            group, _, path = key.partition("/")
+            own = key if key in self.phi else f"{RELATED.get(group, group)}/{path}"
+            if own not in self.phi:
                 has = ", ".join(sorted({name.partition("/")[0] for name in self.phi}))
-                group = key.partition("/")[0]
                 raise InputError(
                     f"this network needs an LSTM '{group}', but the learned optimizer has only: {has}"
                 )
-            if self.phi[key].shape != wanted.shape:
+            if self.phi[own].shape != wanted.shape:
                 raise InputError(
-                    f"the learned optimizer's {key} is {self.phi[key].shape}, where {wanted.shape} is needed"
+                    f"the learned optimizer's {own} is {self.phi[own].shape}, where {wanted.shape} is needed"
                 )
-        return {key: self.phi[key].astype(wanted.dtype) for key, wanted in template.items()}
+            found[key] = self.phi[own].astype(wanted.dtype)
+        return found
 
 
 def pretrained_names() -> list[str]:

@@ -19,7 +19,7 @@ from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.networks import NetworkFile, find_network
 from l2lnp.optimizers import OPTIMIZERS, make_optimizer
 from l2lnp.optimizers.base import Optimizer, Phi
-from l2lnp.pretrained import load_learned_optimizer
+from l2lnp.pretrained import RANDOM, load_learned_optimizer
 from l2lnp.randomness import generator
 from l2lnp.runs.settings import TrainSettings
 from l2lnp.tasks.classification import Batch, Classification
@@ -71,7 +71,7 @@ class Problem:
     def _phi(self) -> Phi:
         s = self.settings
         phi = self.optimizer.init_phi(generator(s.seed, "phi"), np.dtype(s.dtype))
-        if s.pretrained is not None:
+        if s.pretrained not in (None, RANDOM):
             phi = load_learned_optimizer(s.pretrained).fitted(phi)
         return {key: to_backend(self.xp, value) for key, value in phi.items()}
 

@@ -15,7 +15,7 @@ from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.optimizers.base import Optimizer
-from l2lnp.pretrained import load_learned_optimizer
+from l2lnp.pretrained import RANDOM, load_learned_optimizer, pretrained_names
 from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
 
 DTYPES = ("float32", "float64")
@@ -34,6 +34,7 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
         If a value is of a wrong type or out of range, or settings do not fit together.
     """
     given = {name: value for name, value in check_given(given).items() if value is not None}
+    given |= _pretrained_by_default(given)
     backend = load_backend(given.get("backend", TrainSettings.backend)).__name__
     how = {"threads": available_cores()} if backend == "numpy" else ON_A_GPU
     values = {**vars(TrainSettings()), **how, **given, **_of_pretrained(given), "backend": backend}
@@ -43,9 +44,18 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
     return TrainSettings(**{name: full_path(name, value) for name, value in values.items()})
 
 
+def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A learned optimizer begins with what comes with the package under its name, if anything does."""
+    name = given.get("optimizer", TrainSettings.optimizer)
+    is_learned = name in OPTIMIZERS and OPTIMIZERS[name].learned
+    if not is_learned or "pretrained" in given:
+        return {}
+    return {"pretrained": name if name in pretrained_names() else RANDOM}
+
+
 def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
     """What the file given as ``pretrained`` says about the optimizer it holds."""
-    if "pretrained" not in given:
+    if given.get("pretrained", RANDOM) == RANDOM:
         return {}
     learned = load_learned_optimizer(given["pretrained"])
     if given.get("optimizer", learned.name) != learned.name:
@@ -54,6 +64,12 @@ def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
             f"leave out --optimizer, or give --optimizer {learned.name}"
         )
     own = {**learned.settings, **given.get("optimizer_settings", {})}
+    for setting in ("features", "n_units", "per"):
+        if setting in learned.settings and own[setting] != learned.settings[setting]:
+            raise InputError(
+                f"--pretrained {given['pretrained']} has learned with {setting} = {learned.settings[setting]}, "
+                f"not {own[setting]}: leave the setting out, or begin anew with --pretrained {RANDOM}"
+            )
     return {
         "optimizer": learned.name,
         "curvature": given.get("curvature", learned.curvature),
@@ -80,15 +96,16 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
         return {**found, "learning_rate": values["learning_rate"] or rate}
 
     _refuse(given, ["learning_rate"], f"{name}, which learns the size of its steps")
-    found["joint"] = given.get("joint", True)
+    is_random = values["pretrained"] == RANDOM
+    found["joint"] = given.get("joint", is_random or any(name in given for name in JOINT_DEFAULTS))
     if found["joint"]:
         found.update({name: given.get(name, default) for name, default in JOINT_DEFAULTS.items()})
         _check_second_derivatives(found)
     else:
         _refuse(given, list(JOINT_DEFAULTS), "a frozen optimizer: it belongs to --joint")
-        if "pretrained" not in given:
+        if is_random:
             raise InputError(
-                f"--frozen needs --pretrained: an {name} that has learned nothing would train nothing"
+                f"--frozen needs a pretrained optimizer: an {name} that has learned nothing would train nothing"
             )
     return found
 

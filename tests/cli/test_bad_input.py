@@ -62,7 +62,7 @@ def refused(capsys, *arguments):
         (["train", "--curvature", "exact", "--second-derivatives"], "supported for hesscale, exact_head"),
         (["train", "--learning-rate", "0.1"], "--learning-rate does not apply to slstm"),
         (["train", "--optimizer", "adam", "--frozen"], "--joint does not apply to adam"),
-        (["train", "--frozen"], "--frozen needs --pretrained"),
+        (["train", "--frozen", "--pretrained", "random"], "--frozen needs a pretrained"),
         (["train", "--batch-size", "1295"], "a batch of 1295 cannot be drawn from the 1294 train samples"),
         (["train", "--dtype", "float16"], "unknown dtype 'float16'"),
         (["train", "--backend", "cuda"], "unknown backend 'cuda'"),

@@ -55,7 +55,16 @@ def test_plain_lines_where_the_output_is_no_terminal(capsys):
         (),
         ("--optimizer", "momentum", "--learning-rate", "0.05", "--optimizer-setting", "momentum=0.8"),
         ("--second-derivatives", "--unroll-length", "3", "--optimizer-setting", "head=linear"),
-        ("--optimizer-setting", 'features=["rnnprop"]', "--curvature", "gauss_newton", "--dtype", "float64"),
+        (
+            "--pretrained",
+            "random",
+            "--optimizer-setting",
+            'features=["rnnprop"]',
+            "--curvature",
+            "gauss_newton",
+            "--dtype",
+            "float64",
+        ),
     ],
 )
 def test_the_config_repeats_the_run(capsys, folder, options):

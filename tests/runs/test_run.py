@@ -17,6 +17,7 @@ from .short_runs import begin_short, go, measured
 
 VARIANTS = {
     "slstm": {"unroll_length_steps": 5},
+    "slstm, frozen": {"pretrained": "slstm"},
     "exact meta-gradient": {
         "second_derivatives": True,
         "curvature": "gauss_newton",
@@ -131,7 +132,7 @@ def test_a_new_run_folder_can_be_gone_on_with_at_once(tmp_path):
 
 
 def test_a_checkpoint_serves_as_pretrained_optimizer_of_another_network(tmp_path):
-    run = begin_short(tmp_path / "run", optimizer_settings={"per": "kind", "decay": 0.9})
+    run = begin_short(tmp_path / "run", pretrained="random", optimizer_settings={"per": "kind", "decay": 0.9})
     go(run)
     checkpoint = str(run.folder.checkpoint)
     assert load_learned_optimizer(str(run.folder.path)).name == "slstm"

@@ -41,8 +41,21 @@ def test_settings_that_do_not_apply_are_none(optimizer):
     settings, kind = resolve({"optimizer": optimizer}), OPTIMIZERS[optimizer]
     assert (settings.curvature is not None) == kind.uses_curvature
     assert (settings.learning_rate is None) == kind.learned
-    for name in ("joint", *JOINT_DEFAULTS):
-        assert (getattr(settings, name) is not None) == kind.learned
+    assert (settings.joint is not None) == kind.learned
+    joint = resolve({"optimizer": optimizer, **({"joint": True} if kind.learned else {})})
+    for name in JOINT_DEFAULTS:
+        assert (getattr(joint, name) is not None) == kind.learned
+
+
+def test_a_learned_optimizer_begins_as_it_came_with_the_package_and_stays_so_unless_asked():
+    settings = resolve({})
+    assert (settings.optimizer, settings.pretrained, settings.joint) == ("slstm", "slstm", False)
+    assert resolve({"joint": True}).pretrained == "slstm"
+    assert resolve({"unroll_length_steps": 5}).joint
+    own = {"pretrained": "random", "optimizer_settings": {"features": ["rnnprop"]}}
+    assert resolve(own).joint
+    with pytest.raises(InputError, match=r"begin anew with --pretrained random"):
+        resolve({"optimizer_settings": {"features": ["rnnprop"]}})
 
 
 def test_a_pretrained_file_brings_its_optimizer_with_it(pretrained):
@@ -90,7 +103,7 @@ def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
         ({"optimizer": "lstm", "curvature": "exact"}, "--curvature does not apply to lstm"),
         ({"optimizer": "sou", "joint": True}, "--joint does not apply to sou, which learns nothing"),
         ({"optimizer": "sgd", "unroll_length_steps": 3}, "--unroll-length does not apply to sgd"),
-        ({"joint": False}, "--frozen needs --pretrained"),
+        ({"pretrained": "random", "joint": False}, "--frozen needs a pretrained optimizer"),
         ({"joint": False, "meta_learning_rate": 0.1}, "--meta-learning-rate does not apply to a frozen"),
         (
             {"second_derivatives": True, "curvature": "exact"},
