@@ -122,7 +122,9 @@ class JointLearner:
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             context = Context(training.step, self.n_steps, self.batch_size)
-            inputs = self.optimizer.look(optimizee, training.theta, batch, context)
+            inputs, renewed = self.optimizer.look(
+                optimizee, training.theta, batch, context, training.state
+            )
             if not _finite([inputs.loss, inputs.g, inputs.h]):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length
@@ -133,10 +135,10 @@ class JointLearner:
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
-            u, state = self.optimizer.update(training.phi, training.state, inputs)
+            u, state = self.optimizer.update(training.phi, renewed, inputs)
             if not _finite([u]):
                 return self._restart(training, inputs.loss, "the update is")
-        self._record(inputs, training.theta, batch)
+        self._record(inputs, training, batch, renewed)
         after = training._replace(step=training.step + 1, theta=training.theta + u, state=state)
         return after, Report(float(inputs.loss), learned, None)
 
@@ -144,9 +146,9 @@ class JointLearner:
     def _length(self) -> int:
         return self.unroll_length_steps if self.learns else 1
 
-    def _record(self, inputs: Inputs, theta: Array, batch: Any) -> None:
-        kept = (theta, batch) if self.second_derivatives else (None, None)
-        self._tape.steps.append(Step(inputs, 1 / self._length, *kept))
+    def _record(self, inputs: Inputs, training: Training, batch: Any, renewed: State) -> None:
+        kept = (training.theta, batch) if self.second_derivatives else (None, None)
+        self._tape.record(Step(inputs, 1 / self._length, *kept), training.state, renewed)
 
     def _learn(self, training: Training, optimizee: Optimizee, g: Array) -> Training:
         """Return the training with phi changed by the meta-gradient of the unroll on the tape."""

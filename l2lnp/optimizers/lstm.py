@@ -17,7 +17,7 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
@@ -146,6 +146,15 @@ class LSTM(Optimizer):
             "lstm": xp.zeros((n_lstm, n), theta.dtype),
             "t": 0,
         }
+
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        if "moments" not in state:
+            return state
+        moments = array_module(state["moments"]).array(state["moments"])
+        for row, average in enumerate(self._preprocessing.averages):
+            if average.of == "g":
+                moments[row] = turn(moments[row])
+        return {**state, "moments": moments}
 
     def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return the update u (P,) and the next state."""
