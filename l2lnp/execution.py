@@ -81,6 +81,14 @@ class Execution:
         return reduce(join, self.map(run_lane, n_lanes))
 
 
+ON_A_GPU = {
+    "threads": 1,
+    "micro_batch": 4096,
+    "lanes": 1,
+    "chunk": 1 << 24,
+}  # few launches, all of it at once
+
+
 def available_cores() -> int:
     """Return the number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -1,6 +1,7 @@
 """What all tests share: reproducible draws, one BLAS thread a process, and where real data lies."""
 
 import os
+import sys
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
 
@@ -14,6 +15,16 @@ settings.register_profile("quick to fail", settings.get_profile("l2lnp"), phases
 settings.load_profile(os.environ.get("L2LNP_HYPOTHESIS_PROFILE", "l2lnp"))
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A stand-in for CuPy, where ``import cupy`` finds it."""
+    from stand_in.module import make
+
+    module = make()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from l2lnp.backend import Array, array_module
 from l2lnp.workspace import Fresh
 
@@ -168,9 +170,9 @@ def end(sizes: Sizes, tape: Tape, state: Array) -> None:
 
 
 def product(w: Array, x: Array, out: Array) -> None:
-    """out = w x, in blocks of columns."""
-    n = x.shape[1] // BLOCK * BLOCK
+    """out = w x, on the host in blocks of columns."""
     xp = array_module(w)
+    n = x.shape[1] // BLOCK * BLOCK if xp is np else 0
     if n:
         xp.matmul(w, _blocks(x[:, :n]), out=_blocks(out[:, :n]))
     if n < x.shape[1]:

@@ -93,16 +93,16 @@ def make_optimizer(
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of the optimizer {name}", setting, known)
-    chosen = known | {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    chosen = known | {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
     in_basis, every, max_width = (chosen.pop(key) for key in ("basis", "basis_every", "basis_max_width"))
     if in_basis not in BASES:
         raise unknown_name("basis", in_basis, BASES)
     optimizer = OPTIMIZERS[name](layout, execution=execution, **chosen)
     if in_basis == "coordinates":
         return optimizer
-    return InBasis(
-        layout, optimizer, every, max_width, execution=execution, schedule=optimizer.schedule
-    )
+    return InBasis(layout, optimizer, every, max_width, execution=execution, schedule=optimizer.schedule)
 
 
 def settings_of(optimizer: Optimizer) -> dict[str, Any]:

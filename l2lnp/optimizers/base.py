@@ -152,9 +152,9 @@ class Optimizer:
     def look(
         self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State
     ) -> tuple[Inputs, State]:
-        """Evaluate ``optimizee`` at ``theta``; return what this optimizer asks for, and the state to `update`.
+        """Evaluate ``optimizee`` at ``theta``; return what `update` asks for, and the state to give it.
 
-        That is ``state`` itself, but where the optimizer takes a new look at the curvature (`InBasis`).
+        The latter is ``state`` itself, but where the optimizer takes a new look at the curvature (`InBasis`).
         """
         evaluation = optimizee.evaluate(theta, batch, self.uses_curvature)
         return self._inputs(evaluation, theta, context), state

@@ -48,8 +48,8 @@ class InBasis(Optimizer):
     Notes
     -----
     The state is that of ``inner`` and, for each mode, ``basis/moment/{layer}/{mode}``,
-    ``basis/axes/{layer}/{mode}`` (width, width) and, where ``inner`` reads h, ``basis/spectrum/{layer}/{mode}``;
-    ``basis/step`` and ``basis/refreshes`` count.
+    ``basis/axes/{layer}/{mode}`` (width, width) and, where ``inner`` reads h,
+    ``basis/spectrum/{layer}/{mode}`` (width,); ``basis/step`` and ``basis/refreshes`` count.
     """
 
     inner: Optimizer

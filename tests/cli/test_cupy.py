@@ -1,0 +1,78 @@
+"""``l2lnp train --backend cupy`` and what follows it, over the stand-in: the files of a run on the CPU."""
+
+import json
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from .command_line import SHORT, l2lnp
+
+pytestmark = pytest.mark.usefixtures("cupy", "undrawn")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tensors(run):
+    """Return every array in the checkpoint of a run."""
+    found = {}
+    with h5py.File(run / "checkpoint.h5") as file:
+        file.visititems(lambda path, item: found.update({path: item[()]}) if hasattr(item, "shape") else None)
+    return found
+
+
+def train(capsys, out, *options):
+    ended = l2lnp(capsys, "train", *SHORT, *options, "--out", out)
+    assert (ended.code, ended.err) == (0, "")
+    return ended.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--unroll-length", "4"),
+        ("--network", "row-lstm", "--optimizer", "lstm", "--steps", "4"),
+        ("--second-derivatives",),
+        ("--optimizer", "sou", "--curvature", "monte_carlo"),
+        ("--optimizer", "adam"),
+        ("--pretrained", "slstm", "--frozen"),
+    ],
+)
+def test_a_run_has_the_files_of_one_on_the_cpu(capsys, folder, options):
+    train(capsys, "host", *options, "--dtype", "float64")
+    said = train(capsys, "device", *options, "--dtype", "float64", "--backend", "cupy")
+    assert "; cupy, float64" in said
+    on_host, on_device = tensors(folder / "host"), tensors(folder / "device")
+    assert set(on_host) == set(on_device)
+    for path, value in on_host.items():
+        np.testing.assert_allclose(on_device[path], value, rtol=1e-6, atol=1e-8)
+    environment = json.loads((folder / "device" / "environment.json").read_text())["sessions"][0]
+    assert (environment["cupy"], environment["device"]) == ("14.2.0", "stand-in")
+
+
+def test_a_run_goes_on_in_the_same_bytes_and_is_used_without_a_gpu(capsys, folder, monkeypatch):
+    train(capsys, "whole", "--backend", "cupy", "--steps", "20")
+    train(capsys, "parts", "--backend", "cupy")
+    assert l2lnp(capsys, "train", "--resume", "parts", "--steps", "20").code == 0
+    whole, parts = tensors(folder / "whole"), tensors(folder / "parts")
+    assert all(np.array_equal(whole[path], parts[path]) for path in whole)
+    monkeypatch.delitem(sys.modules, "cupy")
+    Image.new("L", (8, 8), 200).save("picture.png")
+    for command in (("evaluate", "parts"), ("predict", "parts", "picture.png"), ("export", "parts")):
+        assert l2lnp(capsys, *command).code == 0
+
+
+def test_gradcheck(capsys):
+    ended = l2lnp(capsys, "gradcheck", "--backend", "cupy", "--layer", "conv")
+    assert (ended.code, "0 failed" in ended.out) == (0, True)
+
+
+def test_auto_says_what_it_chose(capsys):
+    said = l2lnp(capsys, "train", *SHORT, "--backend", "auto", "--out", "run").out
+    assert "backend cupy, chosen by auto" in said
