@@ -169,7 +169,8 @@ class MetaTrainer:
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
             f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
         )
-        curvature = s.curvature if optimizer.uses_curvature else None
+        of_a_task = self._optimizer(self._validation[0].task.layout)
+        curvature = s.curvature if of_a_task.uses_curvature else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
 
     @cached_property

@@ -106,10 +106,10 @@ def _own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         fits = type(value) is wanted or (type(value), wanted) in ((int, float), (list, tuple))
         if not fits or (wanted is float and not math.isfinite(value)):
             raise InputError(f"{optimizer}: {name} must be like {known[name]!r}, not {value!r}")
-    found = {name: list(v) if isinstance(v, tuple) else v for name, v in {**known, **asked}.items()}
+    found: dict[str, Any] = {**known, **asked}
     if found["basis"] not in BASES:
         raise unknown_name("basis", found["basis"], BASES)
-    return found
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _refuse(given: Mapping[str, Any], names: list[str], why: str) -> None:

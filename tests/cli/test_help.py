@@ -102,7 +102,7 @@ def test_training_loads_no_library_that_it_does_not_use(tmp_path):
     [
         ("l2lnp tr", {"train"}),
         ("l2lnp train --opt", {"--optimizer", "--optimizer-setting"}),
-        ("l2lnp train --optimizer s", {"sgd", "sou", "slstm"}),
+        ("l2lnp train --optimizer s", {"sgd", "soap", "sou", "slstm"}),
         ("l2lnp train --curvature ex", {"exact", "exact_head"}),
         ("l2lnp gradcheck --layer co", {"conv"}),
     ],
