@@ -18,7 +18,18 @@ from l2lnp.errors import DivergedError, InputError, unknown_name
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 
-COMMANDS = ("train", "evaluate", "predict", "export", "data", "gradcheck", "meta-train", "bench")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "data",
+    "gradcheck",
+    "meta-train",
+    "tune",
+    "compare",
+    "bench",
+)
 
 
 class Commands(click.Group):

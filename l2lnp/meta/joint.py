@@ -7,13 +7,14 @@ through them, Adam changes phi, and training goes on from the same theta and sta
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.errors import DivergedError, InputError
+from l2lnp.errors import DivergedError, InputError, unknown_name
 from l2lnp.meta.unroll import Step, Tape, meta_gradient
 from l2lnp.optimizers.adam import Adam
 from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State
@@ -21,6 +22,15 @@ from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
 MAX_RESTARTS = 10  # in a row
+LOG_OFFSET = 0.05  # in the meta-loss "log"
+
+# What a loss f, the last one of an unroll of T steps or not, weighs in the meta-loss, at its value:
+# the derivative of f / T, of log(f + 0.05) / T, and of the last f alone.
+META_LOSSES: Mapping[str, Callable[[float, int, bool], float]] = {
+    "mean": lambda f, n_steps, is_last: 1 / n_steps,
+    "log": lambda f, n_steps, is_last: 1 / (n_steps * (abs(f) + LOG_OFFSET)),
+    "last": lambda f, n_steps, is_last: float(is_last),
+}
 
 
 class Training(NamedTuple):
@@ -57,6 +67,10 @@ class JointLearner:
         Exact meta-gradients (`l2lnp.meta.unroll.meta_gradient`).
     frozen
         True leaves phi as it is, as for hand-designed optimizers.
+    meta_loss
+        What of the losses after each step is made small: their ``"mean"``, the mean of
+        log(loss + 0.05), in which late steps and easy tasks count as much as early steps and
+        hard tasks (``"log"``; Wichrowska et al. 2017, arXiv 1703.04813), or the ``"last"`` one.
     n_steps, batch_size
         Of the run, for optimizers that go by them (`l2lnp.optimizers.base.Context`).
 
@@ -75,6 +89,7 @@ class JointLearner:
         clip_norm: float = 1.0,
         second_derivatives: bool = False,
         frozen: bool = False,
+        meta_loss: str = "mean",
         n_steps: int | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -85,7 +100,10 @@ class JointLearner:
                 f"the meta-learning rate and the clip norm must be positive, "
                 f"not {meta_learning_rate} and {clip_norm}"
             )
+        if meta_loss not in META_LOSSES:
+            raise unknown_name("meta-loss", meta_loss, META_LOSSES)
         self.optimizer = optimizer
+        self.meta_loss = meta_loss
         self.unroll_length_steps = unroll_length_steps
         self.meta_learning_rate = meta_learning_rate
         self.clip_norm = clip_norm
@@ -127,7 +145,7 @@ class JointLearner:
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length
             if learned := is_boundary and self.learns:
-                training = self._learn(training, optimizee, inputs.g)
+                training = self._learn(training, optimizee, inputs)
                 if not _finite(training.phi.values()):
                     return self._restart(training, inputs.loss, "the optimizer's meta-parameters are")
             if is_boundary:
@@ -146,11 +164,17 @@ class JointLearner:
 
     def _record(self, inputs: Inputs, theta: Array, batch: Any) -> None:
         kept = (theta, batch) if self.second_derivatives else (None, None)
-        self._tape.steps.append(Step(inputs, 1 / self._length, *kept))
+        self._tape.steps.append(Step(inputs, self._weight(inputs.loss, False), *kept))
 
-    def _learn(self, training: Training, optimizee: Optimizee, g: Array) -> Training:
-        """Return the training with phi changed by the meta-gradient of the unroll on the tape."""
-        phi, a_theta = training.phi, g / self._length
+    def _weight(self, loss: float, is_last: bool) -> float:
+        return META_LOSSES[self.meta_loss](float(loss), self._length, is_last)
+
+    def _learn(self, training: Training, optimizee: Optimizee, last: Inputs) -> Training:
+        """Return the training with phi changed by the meta-gradient of the unroll on the tape.
+
+        ``last`` is what was seen after the unroll's last step.
+        """
+        phi, a_theta = training.phi, self._weight(last.loss, True) * last.g
         a = meta_gradient(
             self.optimizer, phi, optimizee, self._tape, a_theta, second_derivatives=self.second_derivatives
         )

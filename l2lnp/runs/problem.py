@@ -76,13 +76,17 @@ class Problem:
         return {key: to_backend(self.xp, value) for key, value in phi.items()}
 
 
-def pose(settings: TrainSettings, network_file: NetworkFile | None = None) -> Problem:
+def pose(
+    settings: TrainSettings, network_file: NetworkFile | None = None, dataset: Dataset | None = None
+) -> Problem:
     """Load the data and build network, optimizer and learner.
 
     Parameters
     ----------
     network_file
         The network of a run that goes on; otherwise ``settings.network`` is looked up.
+    dataset
+        The data where they are loaded already.
 
     Raises
     ------
@@ -90,7 +94,8 @@ def pose(settings: TrainSettings, network_file: NetworkFile | None = None) -> Pr
         If a name is unknown, a file damaged, or something does not fit together.
     """
     xp = load_backend(settings.backend)
-    dataset = load_dataset(settings.data, Path(settings.data_dir) if settings.data_dir else None)
+    if dataset is None:
+        dataset = load_dataset(settings.data, Path(settings.data_dir) if settings.data_dir else None)
     for split in ("train", "test"):
         dataset.split(split)  # refuses one without pictures
     subject = describe(settings, dataset, network_file)

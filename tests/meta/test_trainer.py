@@ -1,5 +1,7 @@
 """Meta-training: it learns, goes on exactly, and never meets what it is judged by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,32 @@ def test_the_rate_falls_by_a_cosine():
     assert SETTINGS.rate(4) == pytest.approx(3e-3 * 0.02)
 
 
+def test_horizons_grow_and_fit_the_truncation():
+    settings = MetaSettings(n_episodes=400, horizon_steps=1000, least_horizon_steps=60)
+    early = [settings.horizon(episode) for episode in range(20)]
+    late = [settings.horizon(episode) for episode in range(200, 400)]
+    assert all(h % 20 == 0 and 60 <= h <= 1000 for h in early + late)
+    assert max(early) <= 160
+    assert max(late) > 800
+    assert min(late) < 80
+    assert np.median(late) == pytest.approx((60 * 1000) ** 0.5, rel=0.25)  # log-uniform
+    assert {SETTINGS.horizon(episode) for episode in range(9)} == {10}
+
+
+def test_random_scaling_changes_the_units_and_not_the_function(distribution):
+    scaled = MetaTrainer(replace(SETTINGS, random_scaling=2.0), distribution)
+    plain = MetaTrainer(SETTINGS, distribution)
+    ours, theirs = scaled._draw(1, "train"), plain._draw(1, "train")
+    batch = next(ours.batches())
+    seen, known = ours.task.evaluate(ours.theta, batch, True), theirs.task.evaluate(theirs.theta, batch, True)
+    assert seen.loss == pytest.approx(known.loss, rel=1e-5)
+    assert np.vdot(seen.g, ours.theta) == pytest.approx(np.vdot(known.g, theirs.theta), rel=1e-3)
+    drawn = theirs.theta != 0
+    assert 1.9 < abs(np.log(ours.theta[drawn] / theirs.theta[drawn])).max() <= 2.0001
+    assert (scaled._draw(1, "validation").theta == plain._draw(1, "validation").theta).all()
+    run(scaled, scaled.start())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -146,6 +174,10 @@ def test_impossible_distributions_are_refused(text, message, tmp_path):
 def test_impossible_settings_are_refused(distribution):
     with pytest.raises(InputError, match="must be a multiple"):
         MetaSettings(horizon_steps=30, truncation_steps=20)
+    with pytest.raises(InputError, match="least horizon must lie"):
+        MetaSettings(least_horizon_steps=200)
+    with pytest.raises(InputError, match="unknown meta-loss 'lost'"):
+        MetaSettings(meta_loss="lost")
     with pytest.raises(InputError, match="n_episodes must be at least 1"):
         MetaSettings(n_episodes=0)
     with pytest.raises(InputError, match="did you mean 'mixture'"):
