@@ -20,7 +20,7 @@ from l2lnp.layers.base import Shape
 
 
 class LossCache(NamedTuple):
-    """What the passes need: p (softmax outputs) or z, the targets in z's form, the batch size, g_z and h_z."""
+    """What the passes need: p (softmax outputs) or z, targets in z's form, the batch size, g_z and h_z."""
 
     p: Array
     t: Array

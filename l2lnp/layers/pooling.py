@@ -41,7 +41,7 @@ class _Pool2D(Routing):
 
 
 class MaxPoolCache(NamedTuple):
-    """Which tap won in each window, in the form that `l2lnp.kernels` gives it, and the image's rows and columns."""
+    """Which tap won in each window, as `l2lnp.kernels` has it, and the image's rows and columns."""
 
     won: Any
     image: Pair

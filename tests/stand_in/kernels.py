@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -61,10 +60,12 @@ class _Kernel:
 
 def _cell(name, argument, dtype, is_array):
     """Return the memory that holds an argument: a pointer to an array, or a number."""
+    if is_array and not (isinstance(argument, np.uintp) and argument == 0):
+        assert type(argument) is ndarray, f"{name}: {type(argument)} for an array"
+        assert argument.dtype == dtype, f"{name}: {argument.dtype} for {dtype}"
+        return np.array(argument.data.ptr, np.uintp)
     if is_array:
-        assert argument is None or type(argument) is ndarray, f"{name}: {type(argument)} for an array"
-        assert argument is None or argument.dtype == dtype, f"{name}: {argument.dtype} for {dtype}"
-        return np.array(0 if argument is None else argument.data.ptr, np.uintp)
+        return np.array(argument)
     assert isinstance(argument, np.generic), f"{name}: {argument!r} has no fixed width"
     assert argument.dtype == dtype, f"{name}: {argument.dtype} for {dtype}"
     return np.array(argument)
@@ -111,8 +112,6 @@ def _compiled(code, options, names):
     source.write_text("\n".join(lines))
     flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-ffp-contract=off"]
     command = ["g++", *flags, *(o for o in options if o.startswith("-D")), "-o", library, source]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))

@@ -8,7 +8,7 @@ a fixed order, so two runs give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
