@@ -164,13 +164,14 @@ def _run(
 
 
 def write_report(comparison: Comparison, out: Path) -> None:
-    """Write numbers, page and figures into ``out``, and show the page."""
+    """Write the numbers into ``out``, make page and figures of what stands there, and show the page."""
     from l2lnp.experiments.figures import draw_figures
     from l2lnp.experiments.page import page
-    from l2lnp.experiments.results import write_results
+    from l2lnp.experiments.results import read_results, write_results
     from l2lnp.files import replace_file
 
     write_results(out, comparison)
+    comparison = read_results(out)
     text = page(comparison)
     replace_file(out / "comparison.md", text.encode())
     figures = draw_figures(out, comparison)
