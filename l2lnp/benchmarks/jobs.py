@@ -134,9 +134,9 @@ def lstm_step(n_coordinates: int, execution: Execution) -> Job:
 
     def numbers(result: Any) -> Numbers:
         u, state = result
-        return {"u": u, "state": state["lstm"]}
+        return {"u": u, "state": problem.optimizer.coordinatewise(state)}
 
-    n_rows = problem.state["lstm"].shape[0] + problem.state["moments"].shape[0]
+    n_rows = (problem.state["lstm"].size + problem.state["moments"].size) // n_coordinates
     return Job(
         f"lstm-{n_coordinates:.0e}".replace("e+0", "e"),
         f"LSTM step over {n_coordinates:,} coordinates",

@@ -123,9 +123,11 @@ class Segments:
         return cls(inside[0][0], tuple(size for _, size in inside))
 
     def spread(self, values: Array) -> Array:
-        """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n)."""
-        mine = values[..., self.first : self.first + len(self.sizes)]
-        return array_module(values).repeat(mine, self.sizes, axis=-1)
+        """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n), to be read only."""
+        xp, mine = array_module(values), values[..., self.first : self.first + len(self.sizes)]
+        if len(self.sizes) == 1:
+            return xp.broadcast_to(mine, (*values.shape[:-1], *self.sizes))
+        return xp.repeat(mine, self.sizes, axis=-1)
 
     def counts(self, like: Array) -> Array:
         """Return the number of coordinates of each tensor, (n_tensors,), as an array like ``like``."""
@@ -134,11 +136,11 @@ class Segments:
     def mean(self, x: Array) -> Array:
         """Return the mean of x (n,) over each tensor, summed in float64, as (n_tensors,) of x's dtype."""
         xp = array_module(x)
-        stops = np.cumsum(self.sizes)
-        means = [
-            x[stop - size : stop].mean(dtype=np.float64) for size, stop in zip(self.sizes, stops, strict=True)
-        ]
-        return xp.stack(means).astype(x.dtype)
+        means, start = xp.empty(len(self.sizes), x.dtype), 0
+        for index, size in enumerate(self.sizes):
+            means[index] = x[start : start + size].sum(dtype=np.float64) / size
+            start += size
+        return means
 
     def rms(self, x: Array) -> Array:
         """Return the root mean square of x (n,) over each tensor; does not overflow where x does not."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
 from l2lnp.optimizers import FEATURES, LSTM, SLSTM, Context, Inputs, Optimizer, make_optimizer
-from l2lnp.optimizers.preprocessing import cut
+from l2lnp.optimizers.chunks import cut, join
 from l2lnp.tree import Layout
 
 LAYOUT = Layout.of_layers(
@@ -29,9 +29,9 @@ def problem(optimizer, n_steps, dtype=np.float64, seed=0):
     phi = {key: (0.5 * rng.normal(size=v.shape)).astype(dtype) for key, v in optimizer.init_phi(rng).items()}
     theta = np.zeros(optimizer.layout.n_coordinates, dtype)
     state = {
-        key: 3 if key == "t" else rng.uniform(0.5, 1.5, size=v.shape).astype(dtype)
+        key: v if isinstance(v, int) else rng.uniform(0.5, 1.5, size=v.shape).astype(dtype)
         for key, v in optimizer.init_state(theta).items()
-    }
+    } | {"t": 3}
     steps = [
         Inputs(
             float(rng.uniform(0.5, 2.0)),
@@ -81,25 +81,66 @@ def test_threads_do_not_change_a_byte(name):
 
 
 def test_chunks_change_only_the_last_bits():
-    updates = []
+    results = []
     for chunk in (7, 30, 1000):
         optimizer = SLSTM(LAYOUT, features=ALL_FEATURES, execution=Execution(chunk=chunk))
-        phi, state, steps, _, _ = problem(optimizer, 1)
-        updates.append(optimizer.update(phi, state, steps[0])[0])
-    np.testing.assert_allclose(updates[0], updates[2], rtol=1e-12)
-    np.testing.assert_allclose(updates[1], updates[2], rtol=1e-12)
+        phi, _, steps, _, _ = problem(optimizer, 2)
+        state = optimizer.init_state(np.zeros(P))
+        for inputs in steps:
+            u, state = optimizer.update(phi, state, inputs)
+        results.append(np.vstack([u, optimizer.coordinatewise(state)]))
+    np.testing.assert_allclose(results[0], results[2], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(results[1], results[2], rtol=1e-10, atol=1e-12)
+
+
+def test_chunks_that_are_cut_for_long_unrolls_find_their_state():
+    optimizer = LSTM(Layout.of_vector(1300), n_units=(2, 3), execution=Execution(chunk=512))
+    arguments = problem(optimizer, 17)
+    a_phi, a_state = optimizer.unroll_adjoint(*arguments)
+    expected_phi, expected_state = Optimizer.unroll_adjoint(optimizer, *arguments)
+    for key, value in a_phi.items():
+        np.testing.assert_allclose(value, expected_phi[key], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(a_state["lstm"], expected_state["lstm"], rtol=1e-9, atol=1e-10)
+
+
+def test_a_state_in_other_chunks_is_refused():
+    phi, state, steps, a_u, a_state = problem(SLSTM(LAYOUT, execution=Execution(chunk=7)), 1)
+    optimizer = SLSTM(LAYOUT, execution=Execution(chunk=8))
+    for go_on in (
+        lambda: optimizer.update(phi, state, steps[0]),
+        lambda: optimizer.unroll_adjoint(phi, state, steps, a_u, a_state),
+    ):
+        with pytest.raises(InputError, match="laid out in chunks of 7 coordinates"):
+            go_on()
+
+
+def test_a_state_is_never_overwritten_while_anyone_has_it():
+    optimizer = SLSTM(LAYOUT, execution=Execution(chunk=16))
+    phi, state, steps, _, _ = problem(optimizer, 6)
+    kept = [state]
+    for inputs in steps:
+        kept.append(optimizer.update(phi, kept[-1], inputs)[1])
+    for before, inputs, after in zip(kept, steps, kept[1:], strict=False):
+        np.testing.assert_array_equal(optimizer.update(phi, before, inputs)[1]["lstm"], after["lstm"])
 
 
 @given(st.sampled_from(["layer", "kind"]), st.integers(1, 100), st.integers(1, 40))
 def test_chunks_cover_every_coordinate_once_and_stay_within_a_group(per, size, multiple):
     chunks = cut(LAYOUT, per, size, multiple)
     assert [i for c in chunks for i in range(c.coordinates.start, c.coordinates.stop)] == list(range(P))
-    for group, span, tensors in chunks:
+    spans = join(LAYOUT, chunks, 3)
+    assert [chunk for span in spans for chunk in span.chunks] == chunks
+    for group, span, block in chunks:
         assert span.stop - span.start <= size
+        assert block == span
         owners = [t for t in LAYOUT.tensors if t.start < span.stop and t.stop > span.start]
         assert {str(t.layer) if per == "layer" else t.kind for t in owners} == {group}
-        assert tensors.first == LAYOUT.tensors.index(owners[0])
-        assert sum(tensors.sizes) == span.stop - span.start
+    for span in spans:
+        inside = [
+            t for t in LAYOUT.tensors if t.start < span.coordinates.stop and t.stop > span.coordinates.start
+        ]
+        assert span.tensors.first == LAYOUT.tensors.index(inside[0])
+        assert sum(span.tensors.sizes) == span.n == sum(chunk.n for chunk in span.chunks)
 
 
 def test_each_group_has_an_lstm_of_its_own():

@@ -28,13 +28,13 @@ def draw(optimizer, rng, t):
     """phi, a state after ``t`` steps, inputs, and cotangents; v and its like are positive."""
     phi = {key: 0.5 * rng.normal(size=value.shape) for key, value in optimizer.init_phi(rng).items()}
     state = {
-        key: value if key == "t" else rng.uniform(0.5, 1.5, size=value.shape)
+        key: value if isinstance(value, int) else rng.uniform(0.5, 1.5, size=value.shape)
         for key, value in optimizer.init_state(np.zeros(P)).items()
     }
     if "t" in state:
         state["t"] = t
     inputs = Inputs(rng.uniform(0.5, 2.0), *rng.normal(size=(3, P)), CONTEXT)
-    a_state = {key: rng.normal(size=value.shape) for key, value in state.items() if key != "t"}
+    a_state = {key: rng.normal(size=value.shape) for key, value in state.items() if key not in ("t", "chunk")}
     return phi, state, inputs, rng.normal(size=P), a_state
 
 
