@@ -28,6 +28,9 @@ COMMANDS = (
     "meta-train",
     "tune",
     "compare",
+    "transfer",
+    "ablate",
+    "pretrained",
     "bench",
 )
 

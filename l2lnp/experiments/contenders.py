@@ -82,6 +82,7 @@ class Learned(NamedTuple):
     optimizer: str
     joint: bool
     settings: Mapping[str, Any]  # of the run, and of the optimizer
+    h: str = "as it is"  # what is done to it, see `l2lnp.experiments.ablation.CHANGES`
 
     @classmethod
     def parse(cls, text: str) -> Learned:
@@ -119,9 +120,9 @@ class Learned(NamedTuple):
             told["provenance"] = load_learned_optimizer(self.file).provenance.partition("\n")[0]
         return told
 
-    def entrant(self, horizons: tuple[int, ...], h: str = "as it is") -> Entrant:
+    def entrant(self, horizons: tuple[int, ...]) -> Entrant:
         """Return the contender, with the same settings for every horizon."""
-        return Entrant(self.name, dict.fromkeys(horizons, self.given()), True, h, self.about())
+        return Entrant(self.name, dict.fromkeys(horizons, self.given()), True, self.h, self.about())
 
 
 def _assignment(text: str) -> tuple[str, Any]:

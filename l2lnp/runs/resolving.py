@@ -67,7 +67,7 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
     optimizer = OPTIMIZERS[name]
-    found: dict[str, Any] = {"optimizer_settings": _own_settings(optimizer, values["optimizer_settings"])}
+    found: dict[str, Any] = {"optimizer_settings": own_settings(optimizer, values["optimizer_settings"])}
     if optimizer.uses_curvature:
         found["curvature"] = values["curvature"] or "hesscale"
         if found["curvature"] not in MODES:
@@ -96,7 +96,7 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
 _NOT_OWN = ("layout", "learning_rate", "execution")  # fields of optimizers that are given otherwise
 
 
-def _own_settings(optimizer: type[Optimizer], asked: Mapping[str, Any]) -> dict[str, Any]:
+def own_settings(optimizer: type[Optimizer], asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of the optimizer itself: ``asked``, and the defaults of the others."""
     known = {f.name: f.default for f in fields(optimizer) if f.name not in _NOT_OWN}
     for name, value in asked.items():

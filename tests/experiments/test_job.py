@@ -36,7 +36,9 @@ def test_every_optimizer_gets_the_same_weights_and_batches_for_a_seed(given):
     settings = {**COMMON, "threads": 1, "steps": 90, "seed": 5}
     problem, other = (pose(resolve({**settings, **g})) for g in ({"optimizer": "momentum"}, given))
     assert problem.begin().theta.tobytes() == other.begin().theta.tobytes()
-    for _, a, b in zip(range(85), problem.batches(0), other.batches(0), strict=False):  # into the second epoch
+    for _, a, b in zip(
+        range(85), problem.batches(0), other.batches(0), strict=False
+    ):  # into the second epoch
         assert a.x.tobytes() == b.x.tobytes()
         assert a.labels.tobytes() == b.labels.tobytes()
     assert run_job(job(1, seed=5, **given)).losses == run_job(job(1, seed=5)).losses
