@@ -52,7 +52,7 @@ extern "C" __global__ void max_pool(const REAL* __restrict__ x, REAL* y, unsigne
     const int r = blockIdx.x % R, k = blockIdx.x / R;
     for (int e = threadIdx.x; e < C * N; e += blockDim.x) {
         const int c = e / N;
-        REAL best = -INFINITY;
+        REAL best = log(REAL(0));  // minus infinity, a name that NVRTC does not know
         int tap = 0;
         for (int i = 0; i < I; ++i) {
             const int row = r * stride_r + i - top;
