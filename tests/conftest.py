@@ -42,9 +42,9 @@ def data_dir() -> Path:
 
 def pytest_terminal_summary(terminalreporter):
     """Say how much of what was checked ran on a GPU."""
-    passed = [r for r in terminalreporter.stats.get("passed", ()) if "gpu" in r.keywords]
-    if passed and os.environ.get("L2LNP_GPU_STAND_IN") != "1":
-        terminalreporter.write_line(f"GPU: {len(passed)} checks ran on one")
+    on_gpu = [r for r in terminalreporter.stats.get("passed", ()) if ("gpu", True) in r.user_properties]
+    if on_gpu:
+        terminalreporter.write_line(f"GPU: {len(on_gpu)} checks ran on one")
     else:
         terminalreporter.write_line(
             "GPU: none ran; kernels and arrays were checked on the CPU alone (docs/gpu.md)"

@@ -11,7 +11,7 @@ import pytest
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, request):
     """CuPy on a machine with a GPU; elsewhere the test is skipped."""
     if os.environ.get("L2LNP_GPU_STAND_IN") == "1":
         from stand_in.module import make
@@ -22,6 +22,8 @@ def gpu(monkeypatch):
     from l2lnp.errors import InputError
 
     try:
-        return load_backend("cupy")
+        cupy = load_backend("cupy")
     except InputError as error:
         pytest.skip(str(error))
+    request.node.user_properties.append(("gpu", True))
+    return cupy
