@@ -123,7 +123,10 @@ def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int 
     own = {**in_file.get("optimizer_settings", {}), **given.get("optimizer_settings", {})}
     settings = resolve({**in_file, **given, "optimizer_settings": own})
     if given.get("backend") == "auto":
-        click.echo(f"backend {settings.backend}, chosen by auto")
+        from l2lnp.backend import load_backend, why_auto
+
+        why = why_auto(load_backend(settings.backend))
+        click.echo(f"backend {settings.backend}, chosen by auto: {why}")
     with caught_interrupts() as is_interrupted:
         run = begin(settings, out)
         with run.folder.lock():

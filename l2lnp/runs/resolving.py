@@ -66,7 +66,7 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
     optimizer = OPTIMIZERS[name]
-    own = _own_settings(name, values["optimizer_settings"])
+    own = own_settings(name, values["optimizer_settings"])
     found: dict[str, Any] = {"optimizer_settings": own}
     if own["basis"] == "kronecker":
         _refuse(given, ["curvature"], "the curvature basis, which takes h from its own factors")
@@ -96,7 +96,7 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     return found
 
 
-def _own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of the optimizer itself: ``asked``, and the defaults of the others."""
     known = {name: value for name, value in default_settings(optimizer).items() if name != "learning_rate"}
     for name, value in asked.items():

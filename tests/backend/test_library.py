@@ -77,7 +77,7 @@ def steps_of(optimizer, n_steps=3):
     theta, *signals = rng.normal(size=(2 * n_steps + 1, LAYOUT.n_coordinates))
     state = optimizer.init_state(theta)
     steps = [
-        optimizer.inputs(theta, float(rng.uniform(0.5, 2)), g, h)
+        Inputs(float(rng.uniform(0.5, 2)), g, h, theta)
         for g, h in zip(signals[::2], signals[1::2], strict=True)
     ]
     a_u = list(rng.normal(size=(n_steps, theta.size)))
@@ -94,7 +94,7 @@ def test_optimizers(cupy, name, settings):
         states = [state_]
         updates = []
         for inputs in steps_:
-            u, after = optimizer.update(phi_, states[-1], *inputs)
+            u, after = optimizer.update(phi_, states[-1], inputs)
             updates.append(u)
             states.append(after)
         adjoint = optimizer.update_adjoint(phi_, states[2], steps_[2], a_u_[2], {})
