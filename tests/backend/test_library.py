@@ -5,6 +5,7 @@ import pytest
 from moving import assert_same, moved
 from networks_of_all_kinds import NETWORKS, convolutional, draw_batch, max_pooling
 
+from l2lnp import basis
 from l2lnp.checking import gradcheck_all
 from l2lnp.curvature import ADJOINT_MODES, MODES
 from l2lnp.errors import InputError
@@ -142,6 +143,25 @@ def test_joint_learning(cupy, name, settings):
             training, _ = learner.step(training, task, batch)
         results.append(training)
     assert_same(results[1], results[0], cupy, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_basis_of_the_curvature(cupy, name):
+    network, results = NETWORKS[name](), []
+    layout, batch = network.layout, draw_batch(network)
+    for arguments in (batch, moved(cupy, batch)):
+        (_, g, _), moments = network.evaluate_with_moments(*arguments, 64, execution=CUT)
+        square = {key: m for key, m in moments.items() if m.ndim == 2}
+        signs = basis.references(layout, g)
+        axes = {key: basis.eigenvectors(m, signs[key]) for key, m in square.items()}
+        axes = {key: basis.iterated(square[key], q) for key, q in axes.items()}
+        spectra = {key: basis.eigenvalues(square[key], q) for key, q in axes.items()}
+        spectra |= {key: m for key, m in moments.items() if m.ndim != 2}
+        rotated = basis.rotate(layout, axes, g, CUT)
+        back = basis.rotate_back(layout, axes, rotated, CUT)
+        averages = {key: basis.averaged(2, m, 2 * m) for key, m in square.items()}
+        results.append((moments, averages, axes, rotated, back, basis.diagonal(layout, spectra, g)))
+    assert_same(results[1], results[0], cupy, rtol=1e-6, atol=1e-8)
 
 
 def test_a_step_that_is_not_finite_goes_back(cupy):
