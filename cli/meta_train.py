@@ -11,7 +11,7 @@ import click
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
-from l2lnp.cli.settings_options import Name, known_names, parse_assignments
+from l2lnp.cli.settings_options import BASIS_HELP, Name, known_names, parse_assignments
 
 if TYPE_CHECKING:
     from l2lnp.meta.folder import MetaFolder
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     help="A setting of the optimizer; may be repeated.  "
     "[default: per=kind step_unit=weights output_scale=0.3 schedule=cosine features=[...]]",
 )
+@click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
 @click.option("--curvature", type=Name(known_names("curvature")), default="hesscale", show_default=True)
 @click.option("--episodes", "n_episodes", type=int, default=600, show_default=True)
 @click.option(
@@ -104,6 +105,8 @@ def command(
     else:
         distribution = Distribution.find(tasks, data_dir)
         inner = {**UNIVERSAL[given["optimizer"]], **parse_assignments(given.pop("optimizer_setting"))}
+        if (chosen := given.pop("basis")) is not None:
+            inner["basis"] = chosen
         settings = MetaSettings(optimizer_settings=inner, **given)
         trainer = MetaTrainer(settings, distribution, Execution(threads))
         progress, reports = trainer.start(), []

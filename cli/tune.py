@@ -22,6 +22,7 @@ from l2lnp.cli.experiment_options import network_option, shared_options, shown_r
 )
 @click.option(
     "--steps",
+    "horizons",
     type=Listed("numbers", int),
     default="100,200",
     show_default=True,
@@ -33,7 +34,7 @@ def command(
     tuned: Path | None,
     n_tuning_seeds: int,
     optimizers: tuple[str, ...] | None,
-    steps: tuple[int, ...],
+    horizons: tuple[int, ...],
     **common: Any,
 ) -> None:
     """Tune hand-designed optimizers.
@@ -48,7 +49,7 @@ def command(
     from l2lnp.experiments.tuning import tune, tuning_seeds
 
     file = TunedFile(tuned or cache / "tuned.json")
-    asked = [(name, n) for name in optimizers or available() for n in steps]
+    asked = [(name, n) for name in optimizers or available() for n in horizons]
     with shown_runner(cache, workers) as runner:
         found = tune(common, asked, file, runner, tuning_seeds(n_tuning_seeds), click.echo)
     rows = [

@@ -36,7 +36,7 @@ from l2lnp.tree import Layout, Moments, Tensor
 
 FIRST_REFRESHES = (0, 1, 2, 4)  # steps; then regularly
 LONGEST_MEMORY = 0.9  # the largest b
-_SHIFT = 1e-6  # columns of eigenvalues that vanish beside the trace stay where they are
+_SHIFT = 1e-6  # of the trace: columns of eigenvalues below it stay where they are
 _TINY = 1e-30
 
 
@@ -71,9 +71,9 @@ def iterated(m: Array, q: Array) -> Array:
 
 
 def eigenvalues(m: Array, q: Array) -> Array:
-    """diag(Q^T M Q), never negative."""
+    """diag(Q^T M Q), at least what rounding leaves uncertain beside the trace."""
     xp = array_module(m)
-    return xp.maximum((q * matmul(m, q)).sum(0), 0)
+    return xp.maximum((q * matmul(m, q)).sum(0), _SHIFT * m.trace())
 
 
 def references(layout: Layout, g: Array) -> Moments:

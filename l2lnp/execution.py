@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -81,7 +81,7 @@ class Execution:
         return reduce(join, self.map(run_lane, n_lanes))
 
 
-ON_A_GPU = {
+ON_A_GPU: dict[str, Any] = {
     "threads": 1,
     "micro_batch": 4096,
     "lanes": 1,

@@ -11,7 +11,7 @@ from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.network import Evaluation
 from l2lnp.randomness import generator
 from l2lnp.tasks.classification import Batch, Classification
-from l2lnp.tree import Layout
+from l2lnp.tree import Layout, Moments
 
 CHANGES = ("as it is", "zero", "shuffled")
 
@@ -39,8 +39,14 @@ class ChangedCurvature:
 
     def evaluate(self, theta: Array, batch: Batch, wants_h: bool) -> Evaluation:
         """Return loss, g and, where wanted, the changed h."""
-        found = self.task.evaluate(theta, batch, wants_h)
-        return found if found.h is None else found._replace(h=self._changed(found.h))
+        return self._with_changed_h(self.task.evaluate(theta, batch, wants_h))
+
+    def evaluate_with_moments(
+        self, theta: Array, batch: Batch, wants_h: bool, widest_mode: int
+    ) -> tuple[Evaluation, Moments]:
+        """Return what `evaluate` does, and the moments as they are."""
+        found, moments = self.task.evaluate_with_moments(theta, batch, wants_h, widest_mode)
+        return self._with_changed_h(found), moments
 
     def adjoint(
         self, theta: Array, batch: Batch, a_loss: float, a_g: Array | None, a_h: Array | None
@@ -50,10 +56,12 @@ class ChangedCurvature:
             a_h = None if self.change == "zero" else a_h[to_backend(array_module(a_h), self._inverse)]
         return self.task.adjoint(theta, batch, a_loss, a_g, a_h)
 
-    def _changed(self, h: Array) -> Array:
-        if self.change == "zero":
-            return array_module(h).zeros_like(h)
-        return h[to_backend(array_module(h), self._order)]
+    def _with_changed_h(self, found: Evaluation) -> Evaluation:
+        if found.h is None:
+            return found
+        xp = array_module(found.h)
+        zero = self.change == "zero"
+        return found._replace(h=xp.zeros_like(found.h) if zero else found.h[to_backend(xp, self._order)])
 
     @cached_property
     def _order(self) -> np.ndarray:

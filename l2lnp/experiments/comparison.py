@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l2lnp.errors import InputError
-from l2lnp.experiments.contenders import Entrant, Learned, find_baseline
+from l2lnp.experiments.contenders import Entrant, find_baseline
 from l2lnp.experiments.job import Job, Result, data_fingerprint
 from l2lnp.experiments.running import Runner
 from l2lnp.experiments.tuned import Tuned
@@ -68,7 +68,8 @@ class Plan:
 class Comparison(NamedTuple):
     """Everything that tables and figures are made of; `l2lnp.experiments.results` keeps it in files.
 
-    ``about`` is the plan with the contenders; ``seeds`` has a row for each contender and seed, ``curves`` one
+    ``about`` is the plan with the contenders, and the clock to be shown (``"wall"``, or ``"cpu"``: of the one
+    process, which others do not disturb); ``seeds`` has a row for each contender and seed, ``curves`` one
     for each window of steps in it, ``errors`` one for each measurement of the error.
     """
 
@@ -190,6 +191,7 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
         "split": plan.split,
         "levels": list(plan.levels),
         "reference": reference,
+        "clock": "wall",
         "contenders": {e.name: {"learned": e.learned, "h": e.h, **e.about} for e in entrants},
         "environment": {
             "l2lnp": VERSION,
@@ -208,8 +210,3 @@ def command_without_places(arguments: Sequence[str]) -> str:
     """
     words = [re.sub(r"(?<![^=])(?:[A-Za-z]:)?[/\\](?:[^/\\=]+[/\\])+", "", word) for word in arguments]
     return " ".join(word if re.fullmatch(r"[\w./=:,+-]+", word) else f"'{word}'" for word in words)
-
-
-def learned_entrants(texts: Sequence[str], horizons: tuple[int, ...]) -> list[Entrant]:
-    """Return the learned contenders asked for by ``NAME=FILE[:joint][:SETTING=VALUE]``."""
-    return [Learned.parse(text).entrant(horizons) for text in texts]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import read_file
-from l2lnp.optimizers import OPTIMIZERS
+from l2lnp.optimizers import default_settings
 from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
 from l2lnp.runs.settings import TrainSettings
 
@@ -36,8 +36,7 @@ CONTENDERS: dict[str, Baseline] = {
 
 def is_available(baseline: Baseline) -> bool:
     """Return whether this version's optimizer has all the settings that ``baseline`` asks for."""
-    known = {f.name for f in fields(OPTIMIZERS[baseline.optimizer])}
-    return set(baseline.settings) <= known
+    return set(baseline.settings) <= default_settings(baseline.optimizer).keys()
 
 
 def available() -> list[str]:
@@ -82,6 +81,7 @@ class Learned(NamedTuple):
     optimizer: str
     joint: bool
     settings: Mapping[str, Any]  # of the run, and of the optimizer
+    h: str = "as it is"  # what is done to it, see `l2lnp.experiments.ablation.CHANGES`
 
     @classmethod
     def parse(cls, text: str) -> Learned:
@@ -108,7 +108,8 @@ class Learned(NamedTuple):
         """Return the run's settings."""
         of_run = {key: value for key, value in self.settings.items() if key in vars(TrainSettings())}
         own = {key: value for key, value in self.settings.items() if key not in of_run}
-        source = {"pretrained": self.file or RANDOM, "optimizer": self.optimizer}
+        random = {"optimizer": self.optimizer, "pretrained": RANDOM}
+        source = {"pretrained": self.file} if self.file else random
         return {**source, "joint": self.joint, **of_run, **({"optimizer_settings": own} if own else {})}
 
     def about(self) -> dict[str, Any]:
@@ -119,9 +120,9 @@ class Learned(NamedTuple):
             told["provenance"] = load_learned_optimizer(self.file).provenance.partition("\n")[0]
         return told
 
-    def entrant(self, horizons: tuple[int, ...], h: str = "as it is") -> Entrant:
+    def entrant(self, horizons: tuple[int, ...]) -> Entrant:
         """Return the contender, with the same settings for every horizon."""
-        return Entrant(self.name, dict.fromkeys(horizons, self.given()), True, h, self.about())
+        return Entrant(self.name, dict.fromkeys(horizons, self.given()), True, self.h, self.about())
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -15,21 +15,13 @@ from matplotlib.ticker import FuncFormatter
 from l2lnp.experiments.comparison import Comparison, Row
 from l2lnp.files import replace_file
 
-CLOCKS = ("wall", "cpu")
 _LEARNED = ("#1f5fa8", "#3aa0c9", "#6a3d9a", "#12807a", "#8a8a00", "#b0479a")
 _HAND_DESIGNED = ("#c8551b", "#e0a030", "#7f7f7f", "#b33a3a", "#a08060", "#5a8a3a", "#404040")
 
 
-def draw_figures(folder: Path, comparison: Comparison, clock: str = "wall") -> list[Path]:
-    """Draw all figures into ``folder``, each as PNG and SVG, and return their files.
-
-    Parameters
-    ----------
-    clock
-        ``"wall"`` or ``"cpu"``: which time is on the axis; the latter is that of one process, which others
-        do not disturb.
-    """
-    written = []
+def draw_figures(folder: Path, comparison: Comparison) -> list[Path]:
+    """Draw all figures into ``folder``, each as PNG and SVG, and return their files."""
+    clock, written = comparison.about["clock"], []
     for stem, x, what, label in (
         ("loss_iterations", "step", "loss", "iteration"),
         ("loss_time", f"{clock}_s", "loss", f"seconds of {clock.replace('cpu', 'CPU')} time"),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from l2lnp.networks import find_network
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.pretrained import RANDOM
 from l2lnp.runs.problem import fingerprint, pose
+from l2lnp.runs.resolving import own_settings
 from l2lnp.runs.settings import TrainSettings
 from l2lnp.version import VERSION
 
@@ -101,9 +102,8 @@ class Job:
 
 def _own_settings(s: TrainSettings) -> dict[str, Any]:
     """Return the optimizer's own settings that are not at their defaults."""
-    default = {f.name: f.default for f in fields(OPTIMIZERS[s.optimizer])}
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in default.items()}
-    return {name: value for name, value in s.optimizer_settings.items() if value != plain.get(name)}
+    default = own_settings(s.optimizer, {})
+    return {name: value for name, value in s.optimizer_settings.items() if value != default.get(name)}
 
 
 class Result(NamedTuple):

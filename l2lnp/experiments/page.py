@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from l2lnp.benchmarks.report import MOST_DISTURBED
 from l2lnp.experiments.comparison import LAST_STEPS, Comparison
 from l2lnp.experiments.statistics import Paired, best_baseline, column, mean_and_deviation, others, paired
 
 
-def page(comparison: Comparison, clock: str = "wall") -> str:
+def page(comparison: Comparison) -> str:
     """Return the whole page."""
     about = comparison.about
+    clock = about["clock"]
     parts = [f"# {about['title']}", f"```sh\n{about['command']}\n```", _settings(about)]
     parts += ["## Mean training loss over the first n steps", _mean_losses(comparison), _tuned_for(about)]
+    parts += _worth_of_h(comparison)
     parts += [f"## At the end ({about['horizons'][-1]:,} steps)", _end(comparison)]
     if others(comparison):
         parts += [f"## {about['reference']} against each, seed by seed", _tests(comparison), _TEST_NOTE]
     parts += [f"## Time to reach a loss ({_CLOCK[clock]})", _reached(comparison, clock), _REACHED_NOTE]
+    parts += [_disturbance(comparison)]
     parts += ["## Figures", _FIGURES, "## Contenders", _contenders(about)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -117,6 +121,33 @@ def _tuned_for(about: dict[str, Any]) -> str:
     )
 
 
+def _worth_of_h(comparison: Comparison) -> list[str]:
+    """Return a section on contenders that differ from the reference in h alone; nothing if there are none."""
+    about = comparison.about
+    horizons, reference = about["horizons"], about["reference"]
+    changed = {
+        name: contender["h"]
+        for name, contender in about["contenders"].items()
+        if contender["h"] != "as it is"
+    }
+    if not changed:
+        return []
+    rows = []
+    for name, change in changed.items():
+        cells = []
+        for n in horizons:
+            own, other = (column(comparison, who, f"mean_loss_{n}") for who in (reference, name))
+            test = paired(own, other)
+            share, error = 100 / own.mean() * np.array([test.difference, test.standard_error])
+            cells.append("diverged" if isnan(share) else f"{share:+.1f} ± {error:.1f} %")
+        rows.append([f"h {change}", *cells])
+    note = (
+        f"How much higher the mean loss is than that of {reference} when its h is taken away (zero) or given "
+        "to other coordinates of the same tensor (shuffled); mean over seeds ± standard error."
+    )
+    return ["## What h is worth", note, table(["", *(f"n = {n:,}" for n in horizons)], rows)]
+
+
 def _end(comparison: Comparison) -> str:
     steps, rows = comparison.about["horizons"][-1], []
     for name in comparison.about["contenders"]:
@@ -179,6 +210,17 @@ def _reached_cell(comparison: Comparison, name: str, level: float, clock: str) -
         return "-"
     count = "" if got.all() else f" ({got.sum()} of {len(got)})"
     return f"{np.median(steps[got]):.0f}: {np.median(seconds[got]):.3g} s{count}"
+
+
+def _disturbance(comparison: Comparison) -> str:
+    """Return a warning where other processes took much of the time."""
+    share = float(np.median([row["cpu_s"] / row["wall_s"] for row in comparison.seeds]))
+    if share > 1 - MOST_DISTURBED:
+        return ""
+    return (
+        f"The machine did other things meanwhile: a run had {100 * share:.0f} % of a core (median), so wall "
+        "times say little here; CPU times are not disturbed."
+    )
 
 
 def _contenders(about: dict[str, Any]) -> str:

@@ -140,7 +140,7 @@ class JointLearner:
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             context = Context(training.step, self.n_steps, self.batch_size)
-            inputs = self.optimizer.look(optimizee, training.theta, batch, context)
+            inputs, renewed = self.optimizer.look(optimizee, training.theta, batch, context, training.state)
             if not _finite([inputs.loss, inputs.g, inputs.h]):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length
@@ -151,10 +151,10 @@ class JointLearner:
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
-            u, state = self.optimizer.update(training.phi, training.state, inputs)
+            u, state = self.optimizer.update(training.phi, renewed, inputs)
             if not _finite([u]):
                 return self._restart(training, inputs.loss, "the update is")
-        self._record(inputs, training.theta, batch)
+        self._record(inputs, training, batch, renewed)
         after = training._replace(step=training.step + 1, theta=training.theta + u, state=state)
         return after, Report(float(inputs.loss), learned, None)
 
@@ -162,9 +162,10 @@ class JointLearner:
     def _length(self) -> int:
         return self.unroll_length_steps if self.learns else 1
 
-    def _record(self, inputs: Inputs, theta: Array, batch: Any) -> None:
-        kept = (theta, batch) if self.second_derivatives else (None, None)
-        self._tape.steps.append(Step(inputs, self._weight(inputs.loss, False), *kept))
+    def _record(self, inputs: Inputs, training: Training, batch: Any, renewed: State) -> None:
+        kept = (training.theta, batch) if self.second_derivatives else (None, None)
+        step = Step(inputs, self._weight(inputs.loss, False), *kept)
+        self._tape.record(step, training.state, renewed)
 
     def _weight(self, loss: float, is_last: bool) -> float:
         return META_LOSSES[self.meta_loss](float(loss), self._length, is_last)

@@ -15,7 +15,7 @@ choosing by validation at a longer horizon, and for horizons that grow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import cos, exp, log, pi
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ import numpy as np
 from l2lnp.errors import DivergedError, InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.meta.joint import META_LOSSES, JointLearner, Training
-from l2lnp.optimizers import make_optimizer
+from l2lnp.optimizers import make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
 from l2lnp.pretrained import LearnedOptimizer
 from l2lnp.randomness import generator
@@ -90,6 +90,10 @@ class MetaSettings:
             )
         if self.meta_loss not in META_LOSSES:
             raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)
+        if self.random_scaling and self.optimizer_settings.get("basis") == "kronecker":
+            raise InputError(
+                "random scaling is of single coordinates: it does not go with the curvature basis"
+            )
 
     def rate(self, episode: int) -> float:
         """Return the meta-learning rate of an episode: a cosine from the whole down to the final share."""
@@ -156,18 +160,17 @@ class MetaTrainer:
     def learned_optimizer(self, progress: Progress) -> LearnedOptimizer:
         """Return the best optimizer so far, as it is written to a file."""
         s, optimizer = self.settings, self._optimizer(self._layout)
-        own = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}
         kept = {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in own.items()
-            if name not in ("layout", "execution")
+            for name, value in settings_of(optimizer).items()
         }
         provenance = (
             f"meta-trained by l2lnp {VERSION} on the tasks '{self.distribution.source}', seed {s.seed}, "
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
             f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
         )
-        curvature = s.curvature if optimizer.uses_curvature else None
+        of_a_task = self._optimizer(self._validation[0].task.layout)
+        curvature = s.curvature if of_a_task.uses_curvature else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,6 +42,9 @@ class Adam(HandDesigned):
         xp = array_module(theta)
         return {"m": xp.zeros_like(theta), "v": xp.zeros_like(theta), "t": 0}
 
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        return {**state, "m": turn(state["m"])} if "m" in state else state
+
     def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return u and the averages."""
         after, m_hat, root = self._averages(state, inputs.g)
@@ -72,3 +76,17 @@ class Adam(HandDesigned):
 
     def _corrections(self, t: int) -> tuple[float, float]:
         return 1.0 - self.beta_1**t, 1.0 - self.beta_2**t
+
+
+@dataclass(frozen=True)
+class SOAP(Adam):
+    """Adam in the curvature basis (`InBasis`).
+
+    References
+    ----------
+    Vyas et al. 2025 (arXiv 2409.11321). Departs: the basis is that of K-FAC's factors, not of
+    Shampoo's, and Adam's decays are its own.
+    """
+
+    name: ClassVar[str] = "soap"
+    basis: ClassVar[str] = "kronecker"

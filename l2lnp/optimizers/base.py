@@ -116,6 +116,7 @@ class Optimizer:
     name: ClassVar[str] = ""
     uses_curvature: ClassVar[bool] = False
     learned: ClassVar[bool] = False  # True where phi is made to be learned while theta is
+    basis: ClassVar[str] = "coordinates"  # what it works in unless told otherwise (`make_optimizer`)
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -148,10 +149,31 @@ class Optimizer:
         """Return what the schedule multiplies the update of this step by."""
         return SCHEDULES[self.schedule](context)
 
-    def look(self, optimizee: Optimizee, theta: Array, batch: Any, context: Context) -> Inputs:
-        """Evaluate ``optimizee`` at ``theta``; return what this optimizer asks for, and no more."""
+    def look(
+        self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State
+    ) -> tuple[Inputs, State]:
+        """Evaluate ``optimizee`` at ``theta``; return what `update` asks for, and the state to give it.
+
+        The latter is ``state`` itself, but where the optimizer takes a new look at the curvature (`InBasis`).
+        """
         evaluation = optimizee.evaluate(theta, batch, self.uses_curvature)
+        return self._inputs(evaluation, theta, context), state
+
+    def _inputs(
+        self, evaluation: tuple[float, Array, Array | None], theta: Array, context: Context
+    ) -> Inputs:
         return Inputs(*evaluation, theta=theta if self.uses_theta else None, context=context)
+
+    def look_adjoint(self, before: State, after: State, a_state: State) -> State:
+        """Return the cotangent of the state ``before`` a `look` that made ``after`` of it."""
+        return a_state
+
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        """Return ``state`` with ``turn`` done to all that is linear in g (P,): first-moment averages.
+
+        ``state`` may be one of cotangents, of which some are missing.
+        """
+        return state
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State

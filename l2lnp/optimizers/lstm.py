@@ -17,7 +17,7 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
@@ -28,8 +28,8 @@ import numpy as np
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
-from l2lnp.kernels.lstm import BLOCK, Sizes, Tape, Weights, advance, begin, blank_tape, end, fold, unfold
-from l2lnp.kernels.lstm_adjoint import reverse
+from l2lnp.kernels import lstm, lstm_adjoint, twin
+from l2lnp.kernels.lstm import BLOCK, Sizes, Tape, Weights
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.chunks import Chunk, Span, cut, groups, join
 from l2lnp.optimizers.features import FEATURES
@@ -149,6 +149,15 @@ class LSTM(Optimizer):
             "t": 0,
         }
 
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        if "moments" not in state:
+            return state
+        moments = array_module(state["moments"]).array(state["moments"])
+        for row, average in enumerate(self._preprocessing.averages):
+            if average.of == "g":
+                moments[row] = turn(moments[row])
+        return {**state, "moments": moments}
+
     def coordinatewise(self, state: State) -> Array:
         """Return the rows hidden1, hidden2, cell1, cell2 of ``state["lstm"]``, (2 S1 + 2 S2, P)."""
         lstm = self._lstm(state)
@@ -160,7 +169,7 @@ class LSTM(Optimizer):
         inputs = self._checked(inputs)
         moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
         weights, scales, g = self._fold(phi), self._scales(inputs), inputs.g
-        t, before, spans = state["t"] + 1, self._lstm(state), self._spans(1)
+        t, before, spans, kernels = state["t"] + 1, self._lstm(state), self._spans(1), twin(lstm, g)
         u, after = array_module(g).empty_like(g), self._execution.workspace.lend(before.shape, before)
 
         def run(index: int) -> None:
@@ -168,12 +177,12 @@ class LSTM(Optimizer):
             here = span.coordinates
             rows = self._space().empty("features", (self._sizes.n_features, span.n), g)
             self._preprocessing.fill(rows, moments[:, here], t, span.of(inputs), statistics, span.tensors)
-            for chunk, tape in self._tapes(span, 1, g):
+            for chunk, tape in self._tapes(span, 1, g, is_kept=False):
                 end_of_chunk = chunk.of(after, self._n_rows)
-                begin(self._sizes, tape, chunk.of(before, self._n_rows), end_of_chunk)
+                kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows), end_of_chunk)
                 tape.features(0)[...] = rows[:, span.place(chunk)]
-                u[chunk.coordinates] = advance(weights[chunk.group], tape, 0)
-                end(self._sizes, tape, end_of_chunk)
+                u[chunk.coordinates] = kernels.advance(weights[chunk.group], tape, 0)
+                kernels.end(self._sizes, tape, end_of_chunk)
             u[here] = span.tensors.spread(scales) * self._head(u[here])
 
         self._execution.map(run, len(spans))
@@ -234,7 +243,7 @@ class LSTM(Optimizer):
         """
         xp, weights, before = array_module(*a_u), self._fold(phi), self._lstm(state)
         scales = [self._scales(inputs) for inputs in steps]
-        spans = self._spans(len(steps))
+        spans, kernels, adjoint = self._spans(len(steps)), twin(lstm, before), twin(lstm_adjoint, before)
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(before)
 
         def run(index: int) -> list[Weights]:
@@ -246,16 +255,16 @@ class LSTM(Optimizer):
             ]
             for chunk, tape in self._tapes(span, len(steps), before):
                 inside, mine, a_outputs = span.place(chunk), weights[chunk.group], []
-                begin(self._sizes, tape, chunk.of(before, self._n_rows))
+                kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows))
                 for t, a_head in enumerate(a_heads):
                     tape.features(t)[...] = rows[t, :, inside]
-                    output = advance(mine, tape, t)
+                    output = kernels.advance(mine, tape, t)
                     a_outputs.append(self._head_adjoint(output, a_head[inside]))
                 if outputs is not None:
                     outputs[chunk.coordinates] = self._head(output)
                 a_features = None if a_rows is None else a_rows[None, :, chunk.coordinates]
                 a_chunk = chunk.of(a_lstm, self._n_rows)
-                a.append(reverse(self._sizes, mine, tape, a_outputs, a_chunk, space, a_features))
+                a.append(adjoint.reverse(self._sizes, mine, tape, a_outputs, a_chunk, space, a_features))
             return a
 
         sums: dict[str, Weights] = {}
@@ -265,7 +274,9 @@ class LSTM(Optimizer):
                 sums[chunk.group] = (
                     a if total is None else Weights(*(x + y for x, y in zip(total, a, strict=True)))
                 )
-        a_phi = {f"{group}/{path}": a for group in self.groups for path, a in unfold(sums[group]).items()}
+        a_phi = {
+            f"{group}/{path}": a for group in self.groups for path, a in kernels.unfold(sums[group]).items()
+        }
         return a_phi, a_lstm
 
     def _rows(
@@ -330,7 +341,8 @@ class LSTM(Optimizer):
 
     def _fold(self, phi: Phi) -> dict[str, Weights]:
         paths = self._sizes.shapes()
-        return {group: fold({path: phi[f"{group}/{path}"] for path in paths}) for group in self.groups}
+        canonical = {group: {path: phi[f"{group}/{path}"] for path in paths} for group in self.groups}
+        return {group: twin(lstm, of["head/w"]).fold(of) for group, of in canonical.items()}
 
     @cached_property
     def _weight_unit(self) -> WeightUnit:
@@ -378,13 +390,15 @@ class LSTM(Optimizer):
             self._spans_by_steps[n_steps] = join(self.layout, chunks, CHUNKS_OF_SPAN)
         return self._spans_by_steps[n_steps]
 
-    def _tapes(self, span: Span, n_steps: int, like: Array) -> Iterator[tuple[Chunk, Tape]]:
+    def _tapes(
+        self, span: Span, n_steps: int, like: Array, is_kept: bool = True
+    ) -> Iterator[tuple[Chunk, Tape]]:
         """Yield each chunk of ``span`` with a tape; chunks of the same size use the same."""
         n = 0
         for chunk in span.chunks:
             if chunk.n != n:
                 n = chunk.n
-                tape = blank_tape(self._sizes, n_steps, n, like, self._space())
+                tape = twin(lstm, like).blank_tape(self._sizes, n_steps, n, like, self._space(), is_kept)
             yield chunk, tape
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,6 +42,9 @@ class Momentum(HandDesigned):
     def init_state(self, theta: Array) -> State:
         """Return ``{"m": (P,)}``."""
         return {"m": array_module(theta).zeros_like(theta)}
+
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        return {**state, "m": turn(state["m"])} if "m" in state else state
 
     def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return u and m'."""

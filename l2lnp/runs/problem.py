@@ -137,11 +137,9 @@ def fingerprint(dataset: Dataset) -> str:
 
 def _optimizer(settings: TrainSettings, task: Classification) -> Optimizer:
     given = dict(settings.optimizer_settings)
-    if OPTIMIZERS[settings.optimizer].learned:
-        given["execution"] = task.execution
-    else:
+    if not OPTIMIZERS[settings.optimizer].learned:
         given["learning_rate"] = settings.learning_rate
-    return make_optimizer(settings.optimizer, task.layout, **given)
+    return make_optimizer(settings.optimizer, task.layout, task.execution, **given)
 
 
 def _joint_settings(settings: TrainSettings) -> dict[str, Any]:

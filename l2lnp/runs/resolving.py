@@ -13,8 +13,7 @@ from l2lnp.curvature import ADJOINT_MODES, MODES
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
-from l2lnp.optimizers import OPTIMIZERS
-from l2lnp.optimizers.base import Optimizer
+from l2lnp.optimizers import BASES, OPTIMIZERS, default_settings
 from l2lnp.pretrained import RANDOM, load_learned_optimizer, pretrained_names
 from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
 
@@ -67,8 +66,9 @@ def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
     for setting in ("features", "n_units", "per"):
         if setting in learned.settings and own[setting] != learned.settings[setting]:
             raise InputError(
-                f"--pretrained {given['pretrained']} has learned with {setting} = {learned.settings[setting]}, "
-                f"not {own[setting]}: leave the setting out, or begin anew with --pretrained {RANDOM}"
+                f"--pretrained {given['pretrained']} has learned with {setting} = "
+                f"{learned.settings[setting]}, not {own[setting]}: leave the setting out, or begin anew with "
+                f"--pretrained {RANDOM}"
             )
     return {
         "optimizer": learned.name,
@@ -83,8 +83,12 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
     optimizer = OPTIMIZERS[name]
-    found: dict[str, Any] = {"optimizer_settings": _own_settings(optimizer, values["optimizer_settings"])}
-    if optimizer.uses_curvature:
+    own = own_settings(name, values["optimizer_settings"])
+    found: dict[str, Any] = {"optimizer_settings": own}
+    if own["basis"] == "kronecker":
+        _refuse(given, ["curvature"], "the curvature basis, which takes h from its own factors")
+        found["curvature"] = None
+    elif optimizer.uses_curvature:
         found["curvature"] = values["curvature"] or "hesscale"
         if found["curvature"] not in MODES:
             raise unknown_name("curvature mode", found["curvature"], MODES)
@@ -105,25 +109,25 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
         _refuse(given, list(JOINT_DEFAULTS), "a frozen optimizer: it belongs to --joint")
         if is_random:
             raise InputError(
-                f"--frozen needs a pretrained optimizer: an {name} that has learned nothing would train nothing"
+                f"--frozen needs a pretrained optimizer: an {name} that has learned nothing trains nothing"
             )
     return found
 
 
-_NOT_OWN = ("layout", "learning_rate", "execution")  # fields of optimizers that are given otherwise
-
-
-def _own_settings(optimizer: type[Optimizer], asked: Mapping[str, Any]) -> dict[str, Any]:
+def own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of the optimizer itself: ``asked``, and the defaults of the others."""
-    known = {f.name: f.default for f in fields(optimizer) if f.name not in _NOT_OWN}
+    known = {name: value for name, value in default_settings(optimizer).items() if name != "learning_rate"}
     for name, value in asked.items():
         if name not in known:
-            raise unknown_name(f"setting of {optimizer.name}", name, known)
+            raise unknown_name(f"setting of {optimizer}", name, known)
         wanted = type(known[name])
         fits = type(value) is wanted or (type(value), wanted) in ((int, float), (list, tuple))
         if not fits or (wanted is float and not math.isfinite(value)):
-            raise InputError(f"{optimizer.name}: {name} must be like {known[name]!r}, not {value!r}")
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in {**known, **asked}.items()}
+            raise InputError(f"{optimizer}: {name} must be like {known[name]!r}, not {value!r}")
+    found: dict[str, Any] = {**known, **asked}
+    if found["basis"] not in BASES:
+        raise unknown_name("basis", found["basis"], BASES)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _refuse(given: Mapping[str, Any], names: list[str], why: str) -> None:

@@ -174,8 +174,8 @@ def test_processes_give_the_bytes_of_one(tmp_path):
 
 def test_bad_input_in_a_worker_is_one_sentence(tmp_path):
     bad = job(3, **SLSTM)
-    bad = replace(bad, settings=replace(bad.settings, network="row-lstm"))
-    with pytest.raises(InputError, match="needs an LSTM"):
+    bad = replace(bad, settings=replace(bad.settings, batch_size=1295))
+    with pytest.raises(InputError, match="a batch of 1295 cannot be drawn"):
         Runner(tmp_path, 2).run([bad, job(3)])
 
 

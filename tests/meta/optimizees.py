@@ -42,7 +42,7 @@ def meta_loss(optimizer, phi, optimizee, theta, state, batches):
     """The mean of the losses after each update; the last batch only measures."""
     losses = []
     for step, batch in enumerate(batches):
-        inputs = optimizer.look(optimizee, theta, batch, Context(step))
+        inputs, state = optimizer.look(optimizee, theta, batch, Context(step), state)
         losses.append(inputs.loss)
         u, state = optimizer.update(phi, state, inputs)
         theta = theta + u

@@ -9,7 +9,8 @@ from l2lnp.data import load_dataset
 from l2lnp.errors import InputError
 from l2lnp.meta.folder import MetaFolder, as_line
 from l2lnp.meta.trainer import MetaSettings, MetaTrainer, meta_train
-from l2lnp.pretrained import load_learned_optimizer
+from l2lnp.pretrained import load_learned_optimizer, save_learned_optimizer
+from l2lnp.runs.resolving import resolve
 from l2lnp.tasks.distribution import Distribution
 
 TINY = """
@@ -47,21 +48,27 @@ def run(trainer, progress):
     return end, reports
 
 
-def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(distribution, tmp_path):
-    trainer = MetaTrainer(SETTINGS, distribution)
+IN_BASIS = replace(
+    SETTINGS, optimizer_settings={**SETTINGS.optimizer_settings, "basis": "kronecker", "basis_every": 3}
+)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IN_BASIS], ids=["coordinates", "kronecker"])
+def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(settings, distribution, tmp_path):
+    trainer = MetaTrainer(settings, distribution)
     whole, reports = run(trainer, trainer.start())
     folder = MetaFolder(tmp_path / "run")
-    folder.create(SETTINGS, distribution)
+    folder.create(settings, distribution)
     half, half_reports = trainer.start(), []
     for _ in range(2):
         half, report = trainer.run_episode(half)
         half_reports.append(as_line(half, report))
     folder.save(half, [*half_reports, {"episode": 3}])  # a line that the progress does not know yet
-    settings, again = folder.read()
-    assert settings == SETTINGS
+    read, again = folder.read()
+    assert read == settings
     assert again == distribution
     restored, restored_reports = folder.load()
-    end, more = run(MetaTrainer(settings, again), restored)
+    end, more = run(MetaTrainer(read, again), restored)
     assert restored_reports + more == reports
     for key, value in whole.phi.items():
         assert end.phi[key].tobytes() == value.tobytes()
@@ -123,6 +130,17 @@ def test_the_learned_optimizer_can_be_written_and_read(distribution, tmp_path):
         np.testing.assert_array_equal(learned.phi[key], value)
 
 
+def test_the_learned_optimizer_says_that_it_works_in_the_basis(distribution, tmp_path):
+    trainer = MetaTrainer(IN_BASIS, distribution)
+    learned = trainer.learned_optimizer(trainer.start())
+    assert (learned.settings["basis"], learned.settings["basis_every"]) == ("kronecker", 3)
+    assert learned.curvature is None
+    save_learned_optimizer(tmp_path / "learned.h5", learned)
+    settings = resolve({"pretrained": str(tmp_path / "learned.h5"), "joint": False})
+    assert settings.optimizer_settings == learned.settings
+    assert settings.curvature is None
+
+
 def test_the_rate_falls_by_a_cosine():
     assert SETTINGS.rate(0) == pytest.approx(3e-3)
     assert SETTINGS.rate(2) == pytest.approx(3e-3 * 0.51)
@@ -178,6 +196,8 @@ def test_impossible_settings_are_refused(distribution):
         MetaSettings(least_horizon_steps=200)
     with pytest.raises(InputError, match="unknown meta-loss 'lost'"):
         MetaSettings(meta_loss="lost")
+    with pytest.raises(InputError, match="does not go with the curvature basis"):
+        MetaSettings(random_scaling=1.0, optimizer_settings={"basis": "kronecker"})
     with pytest.raises(InputError, match="n_episodes must be at least 1"):
         MetaSettings(n_episodes=0)
     with pytest.raises(InputError, match="did you mean 'mixture'"):

@@ -34,7 +34,9 @@ def draw(optimizer, rng, t):
     if "t" in state:
         state["t"] = t
     inputs = Inputs(rng.uniform(0.5, 2.0), *rng.normal(size=(3, P)), CONTEXT)
-    a_state = {key: rng.normal(size=value.shape) for key, value in state.items() if key not in ("t", "chunk")}
+    a_state = {
+        key: rng.normal(size=value.shape) for key, value in state.items() if not isinstance(value, int)
+    }
     return phi, state, inputs, rng.normal(size=P), a_state
 
 

@@ -49,7 +49,7 @@ PLANTED = [
         "(signs * (g_y**2).sum(1))",
         LAYERS,
     ),
-    Planted("transposed tap", "layers/patches.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
+    Planted("transposed tap", "kernels/windows.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
     Planted(
         "odd pixel at the start",
         "layers/patches.py",
@@ -57,8 +57,10 @@ PLANTED = [
         "(totals[0] + 1) // 2, totals[0] // 2",
         LAYERS,
     ),
-    Planted("all equal maxima win", "layers/pooling.py", "(pixels == y) & still_free", "pixels == y", LAYERS),
-    Planted("max pooling padded with 0", "layers/pooling.py", "fill=-xp.inf", "fill=0.0", LAYERS),
+    Planted(
+        "all equal maxima win", "kernels/windows.py", "(pixels == y) & still_free", "pixels == y", LAYERS
+    ),
+    Planted("max pooling padded with 0", "kernels/windows.py", "fill=-xp.inf", "fill=0.0", LAYERS),
     Planted(
         "h by 1/k^2 in average pooling",
         "layers/routing.py",
@@ -104,9 +106,9 @@ PLANTED = [
     Planted("(1 - 2p) forgotten", "layers/losses.py", "(1 - 2 * p) * a_h_z", "a_h_z", LAYERS),
     Planted(
         "mean over the part, not the batch",
-        "layers/losses.py",
-        ".sum() / n_total\n        return loss",
-        ".sum() / z.shape[1]\n        return loss",
+        "kernels/losses.py",
+        "* t).sum(0)).sum() / n_total",
+        "* t).sum(0)).sum() / z.shape[1]",
         LAYERS,
     ),
     Planted(

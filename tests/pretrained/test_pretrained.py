@@ -57,11 +57,19 @@ def test_only_the_kinds_that_a_network_has_are_taken():
 
 def test_what_does_not_fit_is_refused():
     per_kind = learned(optimizer_for("small", per="kind"))
-    with pytest.raises(InputError, match=r"needs an LSTM 'lstm', but .* has only: conv, fully_connected"):
-        per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
+    per_layer = optimizer_for("small").init_phi(np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"needs an LSTM '.*', but .* has only: conv, fully_connected"):
+        per_kind.fitted(per_layer)
     smaller = optimizer_for("small", per="kind", features=("rnnprop",)).init_phi(np.random.default_rng(0))
     with pytest.raises(InputError, match=r"conv/lstm1/w is \(12, .*\), where \(12, .*\) is needed"):
         per_kind.fitted(smaller)
+
+
+def test_a_kind_of_layer_never_met_gets_the_lstm_of_the_most_similar_one():
+    per_kind = learned(optimizer_for("small", per="kind"))
+    fitted = per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
+    for path in ("lstm1/w", "head/w"):
+        np.testing.assert_array_equal(fitted[f"lstm/{path}"], per_kind.phi[f"fully_connected/{path}"])
 
 
 def test_unknown_names_and_versions(tmp_path):

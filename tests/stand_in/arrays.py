@@ -175,6 +175,12 @@ class ndarray:  # noqa: N801 (its name in CuPy)
     def argsort(self, axis=-1, kind=None):
         return ndarray(self._a.argsort(axis, kind))
 
+    def trace(self, offset=0, axis1=0, axis2=1, dtype=None, out=None):
+        return as_device(self._a.trace(offset, axis1, axis2, dtype, as_host(out)))
+
+    def diagonal(self, offset=0, axis1=0, axis2=1):
+        return ndarray(self._a.diagonal(offset, axis1, axis2))
+
     def nonzero(self):
         return as_device(self._a.nonzero())
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from time import perf_counter
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -32,6 +33,16 @@ class OutOfMemoryError(MemoryError):
     __module__ = "cupy.cuda.memory"
 
 
+class Event:
+    """A moment in a stream."""
+
+    def record(self):
+        self.time_s = perf_counter()
+
+    def synchronize(self):
+        pass
+
+
 def make(n_devices=1, version="14.2.0"):
     """Return a module like cupy, on a machine with ``n_devices`` GPUs."""
     cupy = _namespace("cupy", np, "")
@@ -40,6 +51,7 @@ def make(n_devices=1, version="14.2.0"):
     cupy.linalg = _namespace("cupy.linalg", np.linalg, "linalg.")
     cupy.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
     cupy.RawModule = RawModule
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=int, total_bytes=int)
     properties = {"name": b"stand-in", "major": 9, "minor": 0}
     cupy.cuda = SimpleNamespace(
         runtime=SimpleNamespace(
@@ -52,6 +64,8 @@ def make(n_devices=1, version="14.2.0"):
         ),
         Device=lambda: SimpleNamespace(id=0, synchronize=lambda: None, mem_info=(1 << 33, 1 << 34)),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        Event=Event,
+        get_elapsed_time=lambda start, end: 1000 * (end.time_s - start.time_s),
     )
     for kind in ("float32", "float64", "int8", "int32", "int64", "uint8", "uint32", "uint64", "bool_"):
         setattr(cupy, kind, getattr(np, kind))
