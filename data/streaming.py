@@ -10,11 +10,11 @@ is the same on every machine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -30,8 +30,7 @@ BLOCK_BYTES = 1 << 20
 
 _BATCHES_AHEAD = 3  # fewer where they are big
 _BYTES_AHEAD = 1 << 28
-_GAP_BYTES = 1 << 15  # pictures that nobody asked for are read along where they are fewer than this
-_SPAN_BYTES = 1 << 22  # of one read
+_GAP_BYTES = 1 << 15  # pictures between two that are wanted are read along if they have no more bytes
 
 
 def load_file(path: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> Dataset:
@@ -68,6 +67,18 @@ def _streamed(path: Path, contents: Contents) -> Dataset:
     return assemble(contents.description, contents.mean, contents.deviation, splits)
 
 
+class Loaded(NamedTuple):
+    """Pictures in memory, among some that were read along with them."""
+
+    indices: np.ndarray  # (n,) ascending
+    places: np.ndarray  # (n,) of each in images
+    images: np.ndarray  # (m, H, W, C)
+
+    def pick(self, indices: np.ndarray) -> np.ndarray:
+        """Return the pictures at ``indices``, in any order."""
+        return self.images[self.places[np.searchsorted(self.indices, indices)]]
+
+
 class FileImages:
     """Some rows of the images in a file, read when they are asked for."""
 
@@ -79,36 +90,28 @@ class FileImages:
         self._file: h5py.File | None = None
         self._opening = Lock()
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """Return the images (n, H, W, C) at ``indices`` (n,), which ascend."""
+    def read(self, indices: np.ndarray) -> Loaded:
+        """Read the images at ``indices`` (n,), which ascend."""
         with self._opening:
             if self._file is None:
                 self._file, _ = open_file(self._path)
         dataset = self._file[self._group]["images"]
-        rows = self._rows[indices]
-        images = np.empty((len(rows), *self.image_shape), np.uint8)
+        runs = _runs(self._rows[indices], prod(self.image_shape))
+        images = np.empty((sum(run[-1] + 1 - run[0] for run in runs), *self.image_shape), np.uint8)
+        places, start = [], 0
         with reading(self._path):
-            for start, stop in _runs(rows, prod(self.image_shape)):
-                _read_run(dataset, rows[start:stop], images[start:stop])
-        return images
+            for run in runs:
+                stop = start + run[-1] + 1 - run[0]
+                dataset.read_direct(images[start:stop], np.s_[run[0] : run[-1] + 1])
+                places.append(start + run - run[0])
+                start = stop
+        return Loaded(indices, np.concatenate(places), images)
 
 
-def _read_run(dataset: h5py.Dataset, rows: np.ndarray, images: np.ndarray) -> None:
-    """Fill ``images`` with the ``rows`` of ``dataset``, by one read from the first to the last of them."""
-    first, last = rows[0], rows[-1]
-    if last - first == len(rows) - 1:
-        dataset.read_direct(images, np.s_[first : last + 1])
-    else:
-        images[...] = dataset[first : last + 1][rows - first]
-
-
-def _runs(rows: np.ndarray, image_bytes: int) -> Iterator[tuple[int, int]]:
-    """Cut ascending ``rows`` where a gap is not worth reading, and where a piece gets too long."""
-    span = max(1, _SPAN_BYTES // image_bytes)
-    gap = np.diff(rows) * image_bytes > _GAP_BYTES + image_bytes
-    cuts = np.flatnonzero(gap | (np.diff(rows // span) != 0)) + 1
-    edges = [0, *cuts.tolist(), len(rows)]
-    return pairwise(edges)
+def _runs(rows: np.ndarray, image_bytes: int) -> list[np.ndarray]:
+    """Cut ascending ``rows`` where what lies between two of them is too much to read along."""
+    between = (np.diff(rows) - 1) * image_bytes
+    return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
 
 
 class StreamedSplit(Split):
@@ -154,17 +157,13 @@ class StreamedSplit(Split):
             return epoch, step * batch_size // self._window
 
         units = (list(unit) for _, unit in groupby(steps, window))
-        for unit, unique, images in prefetch(map(self._load, units), 1):
+        for unit, loaded in prefetch(map(self._load, units), 1):
             for step, indices in unit:
-                yield step, indices, images[np.searchsorted(unique, indices)]
+                yield step, indices, loaded.pick(indices)
 
-    def _load(
-        self, unit: list[tuple[int, np.ndarray]]
-    ) -> tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]:
+    def _load(self, unit: list[tuple[int, np.ndarray]]) -> tuple[list[tuple[int, np.ndarray]], Loaded]:
         """Read all pictures of some steps at once."""
-        unique = np.unique(np.concatenate([indices for _, indices in unit]))
-        return unit, unique, self._store.read(unique)
+        return unit, self._store.read(np.unique(np.concatenate([indices for _, indices in unit])))
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
-        unique, places = np.unique(indices, return_inverse=True)
-        return self._store.read(unique)[places]
+        return self._store.read(np.unique(indices)).pick(indices)

@@ -26,6 +26,7 @@ VARIANTS = {
     "lstm, float64": {"optimizer": "lstm", "dtype": "float64"},
     "adam": {"optimizer": "adam"},
     "sou, row-lstm": {"optimizer": "sou", "network": "row-lstm"},
+    "streamed, augmented": {"optimizer": "adam", "memory_limit_mb": 0, "flip": True, "crop_padding": 1},
     "few lines": {"log_every_steps": 5, "optimizer": "momentum"},
 }
 
