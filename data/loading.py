@@ -54,6 +54,8 @@ def find_file(name_or_path: str, data_dir: Path | None = None) -> Path:
     """
     if name_or_path.endswith(_SUFFIXES):
         return Path(name_or_path)
+    if name_or_path not in KNOWN and os.path.exists(name_or_path):
+        raise InputError(f"{name_or_path} is no data set file: their names end in {' or '.join(_SUFFIXES)}")
     known = known_dataset(name_or_path)
     if name_or_path == "digits":
         return bundled_file()

@@ -14,7 +14,7 @@ from itertools import groupby
 from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,6 +27,8 @@ from l2lnp.data.prefetch import prefetch
 MEMORY_LIMIT_BYTES = 1 << 30  # data sets with more bytes of pictures are streamed
 WINDOW_BYTES = 1 << 26  # at most three windows are in memory: in use, ready, and being read
 BLOCK_BYTES = 1 << 20
+
+Step = tuple[int, np.ndarray]  # its number, and the indices (n,) of its pictures
 
 _BATCHES_AHEAD = 3  # fewer where they are big
 _BYTES_AHEAD = 1 << 28
@@ -67,18 +69,6 @@ def _streamed(path: Path, contents: Contents) -> Dataset:
     return assemble(contents.description, contents.mean, contents.deviation, splits)
 
 
-class Loaded(NamedTuple):
-    """Pictures in memory, among some that were read along with them."""
-
-    indices: np.ndarray  # (n,) ascending
-    places: np.ndarray  # (n,) of each in images
-    images: np.ndarray  # (m, H, W, C)
-
-    def pick(self, indices: np.ndarray) -> np.ndarray:
-        """Return the pictures at ``indices``, in any order."""
-        return self.images[self.places[np.searchsorted(self.indices, indices)]]
-
-
 class FileImages:
     """Some rows of the images in a file, read when they are asked for."""
 
@@ -90,8 +80,8 @@ class FileImages:
         self._file: h5py.File | None = None
         self._opening = Lock()
 
-    def read(self, indices: np.ndarray) -> Loaded:
-        """Read the images at ``indices`` (n,), which ascend."""
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read images (m, H, W, C), and say which of them are those at ``indices`` (n,), which ascend."""
         with self._opening:
             if self._file is None:
                 self._file, _ = open_file(self._path)
@@ -105,7 +95,7 @@ class FileImages:
                 dataset.read_direct(images[start:stop], np.s_[run[0] : run[-1] + 1])
                 places.append(start + run - run[0])
                 start = stop
-        return Loaded(indices, np.concatenate(places), images)
+        return images, np.concatenate(places)
 
 
 def _runs(rows: np.ndarray, image_bytes: int) -> list[np.ndarray]:
@@ -148,22 +138,31 @@ class StreamedSplit(Split):
         return order
 
     def _pictures(
-        self, steps: Iterator[tuple[int, np.ndarray]], batch_size: int
+        self, steps: Iterator[Step], batch_size: int
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         n_steps = max(1, self.n_samples // batch_size)
 
-        def window(item: tuple[int, np.ndarray]) -> tuple[int, int]:
+        def window(item: Step) -> tuple[int, int]:
             epoch, step = divmod(item[0], n_steps)
             return epoch, step * batch_size // self._window
 
         units = (list(unit) for _, unit in groupby(steps, window))
-        for unit, loaded in prefetch(map(self._load, units), 1):
-            for step, indices in unit:
-                yield step, indices, loaded.pick(indices)
+        for unit, images, places in prefetch(map(self._load, units), 1):
+            for (step, indices), wanted in zip(unit, places, strict=True):
+                yield step, indices, images[wanted]
 
-    def _load(self, unit: list[tuple[int, np.ndarray]]) -> tuple[list[tuple[int, np.ndarray]], Loaded]:
-        """Read all pictures of some steps at once."""
-        return unit, self._store.read(np.unique(np.concatenate([indices for _, indices in unit])))
+    def _load(self, unit: list[Step]) -> tuple[list[Step], np.ndarray, list[np.ndarray]]:
+        """Read all pictures of some steps at once; return also where those of each step are."""
+        images, places = self._find(np.concatenate([indices for _, indices in unit]))
+        ends = np.cumsum([len(indices) for _, indices in unit])
+        return unit, images, np.split(places, ends[:-1])
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
-        return self._store.read(np.unique(indices)).pick(indices)
+        images, places = self._find(indices)
+        return images[places]
+
+    def _find(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read images (m, H, W, C), and say which of them are those at ``indices`` (n,), in any order."""
+        unique, which = np.unique(indices, return_inverse=True)
+        images, places = self._store.read(unique)
+        return images, places[which]

@@ -3,13 +3,11 @@
     python tests/benchmarks/data_streaming.py DATA_DIR
 
 DATA_DIR holds the official files of MNIST (``mnist/``), CIFAR-10 (``cifar-10-batches-py/``) and
-Tiny ImageNet (``tiny-imagenet*``), and photos of ILSVRC2012 (``ilsvrc2012*``); those that are
-missing are left out. Both ways train in turns, so that neighbours on the machine disturb both alike,
-and their epochs are compared, in each of which the whole file is read once. Before that, pictures
-are imported.
+Tiny ImageNet (``tiny-imagenet*``); those that are missing are left out. Both ways train in turns,
+so that neighbours on the machine disturb both alike, and their epochs are compared, in each of
+which the whole file is read once.
 """
 
-import resource
 import sys
 import tempfile
 import time
@@ -18,10 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from l2lnp.data.decoding import decode
-from l2lnp.data.imagenet import list_imagenet
 from l2lnp.data.obtaining import ImportOptions, import_dataset
-from l2lnp.data.places import read_entry
 from l2lnp.data.streaming import load_file
 from l2lnp.execution import Execution, available_cores
 from l2lnp.networks import find_network
@@ -29,7 +24,6 @@ from l2lnp.tasks.classification import Batch, Classification
 
 BATCH_SIZE, ROUNDS = 128, 8
 TURN_S = 1.0  # so long that what a thread reads ahead falls into the turns of its own way
-N_ILSVRC2012 = 1_281_167 + 50_000
 FILES = {"mnist": "mnist", "cifar-10": "cifar-10-batches-py", "tiny-imagenet": "tiny-imagenet*"}
 
 
@@ -77,52 +71,15 @@ def quartiles(ratios):
     return f"{middle:.3f} ({low:.3f}-{high:.3f})"
 
 
-def report_training(data_dir, folder):
+def report(data_dir, folder):
     for name, pattern in FILES.items():
         for source in list(data_dir.glob(pattern))[:1]:
-            path, begin = folder / f"{name}.h5", time.perf_counter()
+            path = folder / f"{name}.h5"
             import_dataset(name, source, path, ImportOptions(), lambda done, total: None, lambda text: None)
-            dataset, import_s = load_file(path, 0), time.perf_counter() - begin
-            n = sum(split.n_samples for split in dataset.splits.values())
-            print(f"{name}: {n:,} pictures imported in {import_s:.1f} s, {n / import_s:,.0f}/s")
             for threads in sorted({1, available_cores()}):
-                print(f"  training, {threads} threads: {compare(path, threads)}", flush=True)
-
-
-def report_photos(data_dir, folder, copies=150):
-    """Decode the sample's photos many times over, as an import does, from a folder of links to them."""
-    for sample in list(data_dir.glob("ilsvrc2012*"))[:1]:
-        tree, contents = folder / "photos", linked_photos(sample, folder, copies)
-        for size in (64, 224):
-            begin = time.perf_counter()
-            options, out = ImportOptions(size), folder / f"photos{size}.h5"
-            import_dataset("imagenet", tree, out, options, lambda done, total: None, lambda text: None)
-            rate = len(contents) * copies / (time.perf_counter() - begin)
-            hours = N_ILSVRC2012 / rate / 3600
-            print(f"photos at {size}: {rate:,.0f}/s; {N_ILSVRC2012:,} of ILSVRC2012: {hours:.1f} h")
-        begin = time.perf_counter()
-        for content in contents:
-            decode(content, (224, 224, 3))
-        print(f"  one core decodes {len(contents) / (time.perf_counter() - begin):,.0f}/s at 224")
-        most_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"  most memory of the main process: {most_mb:,.0f} MB")
-
-
-def linked_photos(sample, folder, copies):
-    """Write the sample's photos and ``copies`` links to each; return their contents."""
-    pictures, contents = list_imagenet(sample).splits["train"], []
-    for i in range(len(pictures)):
-        contents.append(read_entry(pictures[i]))
-        original = folder / f"{i}.JPEG"
-        original.write_bytes(contents[-1])
-        place = folder / "photos" / "train" / pictures[i].name.split("/")[-2]
-        place.mkdir(parents=True, exist_ok=True)
-        for copy in range(copies):
-            (place / f"{i}_{copy}.JPEG").symlink_to(original)
-    return contents
+                print(f"{name}, {threads} threads: {compare(path, threads)}", flush=True)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        report_photos(Path(sys.argv[1]), Path(name))
-        report_training(Path(sys.argv[1]), Path(name))
+        report(Path(sys.argv[1]), Path(name))
