@@ -18,7 +18,21 @@ from l2lnp.errors import DivergedError, InputError, unknown_name
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 
-COMMANDS = ("train", "evaluate", "predict", "export", "data", "gradcheck", "meta-train", "bench")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "data",
+    "gradcheck",
+    "meta-train",
+    "tune",
+    "compare",
+    "transfer",
+    "ablate",
+    "pretrained",
+    "bench",
+)
 
 
 class Commands(click.Group):
@@ -57,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except DivergedError as error:
         code = _say(str(error), FAILURE)
     except MemoryError as error:
-        code = _say(f"not enough memory: {error}", FAILURE)
+        code = _say_memory(error)
     except (KeyboardInterrupt, click.Abort):
         code = _say("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of the output has gone, as `head` does
@@ -72,6 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _drop_output() -> None:
     """Send what is left of the output nowhere, so that Python does not fail on it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say_memory(error: MemoryError) -> int:
+    if type(error).__module__.partition(".")[0] != "cupy":
+        return _say(f"not enough memory: {error}", FAILURE)
+    reason = str(error).rstrip(".")
+    return _say(
+        f"not enough GPU memory: {reason[:1].lower()}{reason[1:]}; lower --batch-size, for a learned "
+        "optimizer --unroll-length too, take a smaller network, or use --backend numpy",
+        BAD_INPUT,
+    )
 
 
 def _say(message: str, code: int) -> int:

@@ -50,6 +50,13 @@ class Listed(click.ParamType):
 @click.option(
     "--repetitions", type=click.IntRange(min=1), default=20, show_default=True, help="Counted calls."
 )
+@click.option(
+    "--backend",
+    default="numpy",
+    show_default=True,
+    help="cupy times sweep-small, sweep-big, lstm-1e5, lstm-1e6, training-step and meta-first-order "
+    "on a GPU, without opponents.",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all results to this file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the tables to this file, too.")
 @click.option(
@@ -62,6 +69,7 @@ def command(
     against: tuple[str, ...],
     threads: tuple[int, ...],
     repetitions: int,
+    backend: str,
     json_file: Path | None,
     markdown: Path | None,
     curves: Path | None,
@@ -72,14 +80,25 @@ def command(
     checked to compute the same numbers. Shown are medians, quartiles, ratios, and which of
     the project's goals are reached.
     """
+    from l2lnp.backend import load_backend, why_auto
     from l2lnp.benchmarks import report
     from l2lnp.benchmarks.jobs import JOBS
     from l2lnp.benchmarks.running import check_threads, run_benchmark
-    from l2lnp.files import replace_file
 
     def say(text: str) -> None:
         click.echo(f"  {text}", err=True)
 
+    xp = load_backend(backend)
+    if backend == "auto":
+        click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")
+    if xp.__name__ != "numpy":
+        from l2lnp.benchmarks import on_gpu
+
+        if against or curves is not None:
+            raise InputError("--against and --curves do not apply to --backend cupy")
+        results = on_gpu.measure_on_gpu(xp, jobs or tuple(on_gpu.JOBS), repetitions, say)
+        _write(results, on_gpu.as_markdown(results), json_file, markdown)
+        return
     if curves is not None:
         from l2lnp.benchmarks.curves import measure_curves
 
@@ -88,7 +107,13 @@ def command(
         click.echo(f"written: {curves}")
         return
     results = run_benchmark(tuple(JOBS) if jobs is None else jobs, against, threads, repetitions)
-    text = report.markdown(results)
+    _write(results, report.markdown(results), json_file, markdown)
+
+
+def _write(results: dict[str, Any], text: str, json_file: Path | None, markdown: Path | None) -> None:
+    """Print the tables and write the files that were asked for."""
+    from l2lnp.files import replace_file
+
     click.echo(text)
     if json_file is not None:
         replace_file(json_file, (json.dumps(results, indent=1) + "\n").encode())

@@ -36,7 +36,7 @@ def command(layer: str | None, backend: str, dtype: str, seed: int) -> int | Non
     a check: the largest error found, relative, and the tolerance. Ends with exit code 1 if any
     error is larger.
     """
-    from l2lnp.backend import load_backend
+    from l2lnp.backend import load_backend, why_auto
     from l2lnp.checking import gradcheck_all
     from l2lnp.errors import unknown_name
     from l2lnp.runs.resolving import DTYPES
@@ -45,7 +45,7 @@ def command(layer: str | None, backend: str, dtype: str, seed: int) -> int | Non
         raise unknown_name("dtype", dtype, DTYPES)
     xp = load_backend(backend)
     if backend == "auto":
-        click.echo(f"backend {xp.__name__}, chosen by auto")
+        click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")
     n_failed = n_checks = 0
     for check in gradcheck_all(layer, seed, xp, dtype):
         if n_checks == 0:

@@ -11,7 +11,7 @@ import click
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
-from l2lnp.cli.settings_options import Name, known_names, parse_assignments
+from l2lnp.cli.settings_options import BASIS_HELP, Name, known_names, parse_assignments
 
 if TYPE_CHECKING:
     from l2lnp.meta.folder import MetaFolder
@@ -37,12 +37,20 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAME=VALUE",
     help="A setting of the optimizer; may be repeated.  "
-    "[default: per=kind step_unit=weights output_scale=0.3]",
+    "[default: per=kind step_unit=weights output_scale=0.3 schedule=cosine features=[...]]",
 )
+@click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
 @click.option("--curvature", type=Name(known_names("curvature")), default="hesscale", show_default=True)
 @click.option("--episodes", "n_episodes", type=int, default=600, show_default=True)
 @click.option(
     "--horizon", "horizon_steps", type=int, default=100, show_default=True, help="Steps of an episode."
+)
+@click.option(
+    "--least-horizon",
+    "least_horizon_steps",
+    type=int,
+    help="Draw the steps of an episode from here to --horizon, at first from the lower part.  "
+    "[default: all as long as --horizon]",
 )
 @click.option(
     "--truncation",
@@ -54,6 +62,20 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--meta-learning-rate", type=float, default=3e-3, show_default=True, help="Of Adam, with cosine decay."
+)
+@click.option(
+    "--meta-loss",
+    type=click.Choice(["mean", "log", "last"]),
+    default="mean",
+    show_default=True,
+    help="What is made small: the mean loss, the mean of log(loss + 0.05), or the last loss of an unroll.",
+)
+@click.option(
+    "--random-scaling",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="R: coordinates are seen in units exp(U(-R, R)), drawn anew in each episode.",
 )
 @click.option("--clip-norm", type=float, default=1.0, show_default=True)
 @click.option("--validate-every", "validate_every_episodes", type=int, default=50, show_default=True)
@@ -72,7 +94,7 @@ def command(
     """
     from l2lnp.execution import Execution
     from l2lnp.meta.folder import MetaFolder
-    from l2lnp.meta.trainer import MetaSettings, MetaTrainer
+    from l2lnp.meta.trainer import UNIVERSAL, MetaSettings, MetaTrainer
     from l2lnp.tasks.distribution import Distribution
 
     if resume is not None:
@@ -82,8 +104,9 @@ def command(
         progress, reports = folder.load()
     else:
         distribution = Distribution.find(tasks, data_dir)
-        inner = {"per": "kind", "step_unit": "weights", "output_scale": 0.3}
-        inner |= parse_assignments(given.pop("optimizer_setting"))
+        inner = {**UNIVERSAL[given["optimizer"]], **parse_assignments(given.pop("optimizer_setting"))}
+        if (chosen := given.pop("basis")) is not None:
+            inner["basis"] = chosen
         settings = MetaSettings(optimizer_settings=inner, **given)
         trainer = MetaTrainer(settings, distribution, Execution(threads))
         progress, reports = trainer.start(), []

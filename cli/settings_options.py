@@ -57,6 +57,7 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
             "network": networks.NETWORKS,
             "optimizer": optimizers.OPTIMIZERS,
             "curvature": curvature.MODES,
+            "basis": optimizers.BASES,
             "pretrained": pretrained.pretrained_names(),
             "backend": backend.BACKENDS,
             "dtype": DTYPES,
@@ -64,6 +65,9 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
         }[what]
 
     return names
+
+
+BASIS_HELP = "What the optimizer works in: the parameters' own coordinates, or the curvature basis."
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
@@ -91,6 +95,7 @@ def _default_text(name: str) -> str:
         "second_derivatives": "no-second-derivatives",
         "threads": "all cores",
         "optimizer_settings": "",
+        "basis": "coordinates; kronecker for soap",
     }
-    value: Any = special.get(name, JOINT_DEFAULTS.get(name, getattr(TrainSettings(), name)))
+    value: Any = {**vars(TrainSettings()), **JOINT_DEFAULTS, **special}[name]
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ import click
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock, shown_progress
-from l2lnp.cli.settings_options import Name, Setting, known_names, parse_assignments
+from l2lnp.cli.settings_options import BASIS_HELP, Name, Setting, known_names, parse_assignments
 from l2lnp.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     metavar="NAME=VALUE",
     help="A setting of the optimizer itself, such as momentum=0.95 or head=linear; may be repeated.",
 )
+@setting("--basis", type=Name(known_names("basis")), help=BASIS_HELP)
 @setting("--steps", type=int, help="Updates of the network.")
 @setting("--batch-size", type=int, help="Pictures in a mini-batch.")
 @setting("--seed", type=int, help="Of all random draws.")
@@ -114,9 +115,10 @@ def command(out: Path | None, config: Path | None, resume: Path | None, **option
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings given on the command line."""
     given = {name: value for name, value in options.items() if value is not None}
-    assignments = given.pop("optimizer_settings", ())
-    if assignments:
-        given["optimizer_settings"] = parse_assignments(assignments)
+    own = parse_assignments(given.pop("optimizer_settings", ()))
+    own |= {name: given.pop(name) for name in ("basis",) if name in given}
+    if own:
+        given["optimizer_settings"] = own
     return given
 
 
@@ -129,7 +131,10 @@ def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int 
     own = {**in_file.get("optimizer_settings", {}), **given.get("optimizer_settings", {})}
     settings = resolve({**in_file, **given, "optimizer_settings": own})
     if given.get("backend") == "auto":
-        click.echo(f"backend {settings.backend}, chosen by auto")
+        from l2lnp.backend import load_backend, why_auto
+
+        why = why_auto(load_backend(settings.backend))
+        click.echo(f"backend {settings.backend}, chosen by auto: {why}")
     with caught_interrupts() as is_interrupted:
         run = begin(settings, out)
         with run.folder.lock():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from l2lnp.meta.unroll import meta_gradient, unroll
     from l2lnp.network import Evaluation, Sequential
     from l2lnp.networks import find_network
-    from l2lnp.optimizers import make_optimizer
+    from l2lnp.optimizers import Context, Inputs, make_optimizer
     from l2lnp.tasks.classification import Classification
     from l2lnp.tree import Layout
     from l2lnp.version import VERSION
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = [
     "VERSION",
     "Classification",
+    "Context",
     "DivergedError",
     "Evaluation",
     "Execution",
     "InputError",
+    "Inputs",
     "JointLearner",
     "Layout",
     "Sequential",
@@ -43,10 +45,12 @@ __all__ = [
 
 _MODULES = {
     "Classification": "l2lnp.tasks.classification",
+    "Context": "l2lnp.optimizers",
     "DivergedError": "l2lnp.errors",
     "Evaluation": "l2lnp.network",
     "Execution": "l2lnp.execution",
     "InputError": "l2lnp.errors",
+    "Inputs": "l2lnp.optimizers",
     "JointLearner": "l2lnp.meta.joint",
     "Layout": "l2lnp.tree",
     "Sequential": "l2lnp.network",

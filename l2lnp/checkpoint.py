@@ -26,7 +26,7 @@ from l2lnp.tree import Layout
 from l2lnp.version import VERSION
 
 FORMAT = "l2lnp checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: the state of learned optimizers lies in chunks
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,10 @@ def _take(file: h5py.File) -> Checkpoint:
     if a.get("format") != FORMAT:
         raise InputError("it is no checkpoint of a run")
     if int(a["format_version"]) != FORMAT_VERSION:
-        raise InputError(f"its format version {a['format_version']} is not {FORMAT_VERSION}")
+        raise InputError(
+            f"its format version {a['format_version']} is not {FORMAT_VERSION}: "
+            "it is from another version of l2lnp"
+        )
     subject = Subject(
         network_file=NetworkFile(str(a["network_source"]), str(a["network"])),
         input_shape=tuple(a["input_shape"].tolist()),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -79,6 +79,14 @@ class Execution:
             return reduce(join, (job(span, space) for span in spans[bounds[lane] : bounds[lane + 1]]))
 
         return reduce(join, self.map(run_lane, n_lanes))
+
+
+ON_A_GPU: dict[str, Any] = {
+    "threads": 1,
+    "micro_batch": 4096,
+    "lanes": 1,
+    "chunk": 1 << 24,
+}  # few launches, all of it at once
 
 
 def available_cores() -> int:

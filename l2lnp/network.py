@@ -18,7 +18,8 @@ from l2lnp.layers.activation import Activation
 from l2lnp.layers.base import FRESH, Layer, Shape
 from l2lnp.layers.losses import LossCache, MeanSquaredError, SoftmaxCrossEntropy
 from l2lnp.layers.pooling import MaxPool2D
-from l2lnp.tree import Layout, Params, add_params
+from l2lnp.layers.routing import Flatten
+from l2lnp.tree import Layout, Moments, Params, add_params
 from l2lnp.workspace import Fresh
 
 
@@ -102,7 +103,14 @@ class Sequential:
     @cached_property
     def layout(self) -> Layout:
         """Where each tensor lies in theta."""
-        return Layout.of_layers([(layer.kind, layer.param_shapes()) for layer in self.layers])
+        shapes = list(self.shapes)  # of each layer's input, before a flatten layer below it
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Flatten):
+                shapes[i + 1] = shapes[i]
+        return Layout.of_layers(
+            [(layer.kind, layer.param_shapes()) for layer in self.layers],
+            [layer.modes(shape) for layer, shape in zip(self.layers, shapes, strict=False)],
+        )
 
     @cached_property
     def first_with_params(self) -> int:
@@ -152,6 +160,24 @@ class Sequential:
         rng, n_draws
             Source and number of draws of the random modes, ``monte_carlo`` and ``hutchinson``.
         """
+        return self.evaluate_with_moments(theta, x, targets, 0, curvature, execution, rng, n_draws)[0]
+
+    def evaluate_with_moments(
+        self,
+        theta: Array,
+        x: Array,
+        targets: Array,
+        widest_mode: int,
+        curvature: str | None = "hesscale",
+        execution: Execution | None = None,
+        rng: np.random.Generator | None = None,
+        n_draws: int = 1,
+    ) -> tuple[Evaluation, Moments]:
+        """Return what `evaluate` does and, from the same sweep, the moments of all layers' modes.
+
+        They are what the curvature basis is made of (`l2lnp.layers.base.Layer.moments`): whole
+        for modes up to the width ``widest_mode``; none at all if that is 0.
+        """
         self._check_samples(theta, x)
         self.loss.check_targets(targets, self.output_shape)
         if curvature is not None:
@@ -162,22 +188,23 @@ class Sequential:
         in_sweep = curvature if curvature in modes.ADJOINT_MODES else None
         uniforms = rng.random((n_draws, *self.output_shape, n_total)) if curvature == "monte_carlo" else None
 
-        def micro_batch(span: slice, space: Fresh) -> Evaluation:
+        def micro_batch(span: slice, space: Fresh) -> tuple[Evaluation, Moments]:
             sweep, g, h = self.sweep(params, x[..., span], targets[..., span], n_total, in_sweep, space)
             if curvature == "exact":
                 h = modes.exact(self, params, sweep)
             elif uniforms is not None:
                 h = modes.monte_carlo(self, params, sweep, uniforms[..., span])
-            return Evaluation(sweep.loss, self.layout.join(g), self.layout.join(h) if h else None)
+            moments = self._moments(params, sweep, n_total, widest_mode) if widest_mode else {}
+            return Evaluation(sweep.loss, self.layout.join(g), self.layout.join(h) if h else None), moments
 
-        loss, g, h = execution.over_batch(micro_batch, n_total, _add_evaluations)
+        (loss, g, h), moments = execution.over_batch(micro_batch, n_total, _add_evaluations)
         if curvature == "hutchinson":
 
             def hessian_times(v: Array) -> Array:
                 return self.adjoint(theta, x, targets, a_g=v, execution=execution)
 
             h = modes.hutchinson(theta, hessian_times, rng, n_draws)
-        return Evaluation(float(loss), g, h)
+        return Evaluation(float(loss), g, h), moments
 
     def adjoint(
         self,
@@ -248,6 +275,16 @@ class Sequential:
             g_y, g[i] = layer.backward(of_layer, caches[i], g_y, scope, wants_x)
         return Sweep(loss, caches, loss_cache, g_ys[::-1], h_ys[::-1]), g, h
 
+    def _moments(self, params: dict[int, Params], sweep: Sweep, n_total: int, widest: int) -> Moments:
+        """Return the part of one micro-batch in the moments of every mode."""
+        found: Moments = {}
+        for t in self.layout.tensors:
+            if t.name == "w" and t.modes:
+                i, g_y = t.layer, sweep.g_ys[t.layer - self.first_with_params]
+                factors = self.schedule[i].moments(params[i], sweep.caches[i], g_y, n_total, t.modes, widest)
+                found |= {(i, mode): factor for mode, factor in factors.items()}
+        return found
+
     def _sweep_adjoint(
         self,
         params: dict[int, Params],
@@ -311,9 +348,13 @@ class Sequential:
             raise InputError(f"samples and theta must be of one dtype, not {x.dtype} and {theta.dtype}")
 
 
-def _add_evaluations(left: Evaluation, right: Evaluation) -> Evaluation:
-    h = None if left.h is None else left.h + right.h
-    return Evaluation(left.loss + right.loss, left.g + right.g, h)
+def _add_evaluations(
+    left: tuple[Evaluation, Moments], right: tuple[Evaluation, Moments]
+) -> tuple[Evaluation, Moments]:
+    (a, a_moments), (b, b_moments) = left, right
+    h = None if a.h is None else a.h + b.h
+    moments = {key: a_moments[key] + b_moments[key] for key in a_moments}
+    return Evaluation(a.loss + b.loss, a.g + b.g, h), moments
 
 
 def _add(left: Array | None, right: Array | None) -> Array | None:

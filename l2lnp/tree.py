@@ -10,6 +10,7 @@ from math import prod
 from l2lnp.backend import Array, array_module
 
 Params = dict[str, Array]  # the tensors of one layer by name: {"w": ..., "b": ...}, or {}
+Moments = dict[tuple[int, int], Array]  # symmetric matrices by layer and mode of its weights
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Tensor:
     name: str  # "w" or "b"
     shape: tuple[int, ...]
     start: int
+    modes: tuple[int, ...] = ()  # sizes that the curvature basis cuts it into; none: left alone
 
     @property
     def stop(self) -> int:
@@ -40,13 +42,23 @@ class Layout:
     tensors: tuple[Tensor, ...]
 
     @classmethod
-    def of_layers(cls, layers: Sequence[tuple[str, Mapping[str, tuple[int, ...]]]]) -> Layout:
-        """Lay out ``layers``: for each its kind and the shapes of its tensors by name."""
+    def of_layers(
+        cls,
+        layers: Sequence[tuple[str, Mapping[str, tuple[int, ...]]]],
+        modes: Sequence[tuple[int, ...]] | None = None,
+    ) -> Layout:
+        """Lay out ``layers``: for each its kind and the shapes of its tensors by name.
+
+        ``modes`` says for each layer how the curvature basis cuts its weights "w"
+        (`l2lnp.layers.base.Layer.modes`); its biases "b" have the first of these modes.
+        """
         tensors: list[Tensor] = []
         start = 0
         for index, (kind, shapes) in enumerate(layers):
             for name, shape in shapes.items():
-                tensors.append(Tensor(index, kind, name, tuple(shape), start))
+                of_layer = modes[index] if modes else ()
+                own = {"w": of_layer, "b": of_layer[:1]}.get(name, ())
+                tensors.append(Tensor(index, kind, name, tuple(shape), start, own))
                 start = tensors[-1].stop
         return cls(tuple(tensors))
 

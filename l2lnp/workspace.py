@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from math import prod
 
+import numpy as np
+
 from l2lnp.backend import Array, array_module
 
 _ALIGNMENT_BYTES = 64
@@ -21,6 +23,10 @@ class Fresh:
         """Return a new uninitialised array of the library and dtype of ``like``."""
         return array_module(like).empty(shape, like.dtype)
 
+    def lend(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Return an uninitialised array that is the caller's for as long as anyone refers to it."""
+        return array_module(like).empty(shape, like.dtype)
+
 
 class Workspace(Fresh):
     """Arrays by key, handed out again at every call: valid until the same key is asked for again.
@@ -32,6 +38,7 @@ class Workspace(Fresh):
     def __init__(self) -> None:
         self._scopes: dict[Hashable, Workspace] = {}
         self._buffers: dict[Hashable, Array] = {}
+        self._returned: list[Array] = []
 
     def scope(self, key: Hashable) -> Workspace:
         """Return the arena called ``key`` inside this one."""
@@ -47,6 +54,36 @@ class Workspace(Fresh):
         if buffer is None or buffer.size < size:
             buffer = self._buffers[slot] = _aligned(size, like)
         return buffer[:size].reshape(shape)
+
+    def lend(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Return an uninitialised array that is the caller's as long as anyone refers to it or a view.
+
+        Then its memory is lent again, to whoever asks for as much: big arrays that replace
+        each other at every step come without the cost of new pages.
+        """
+        if not isinstance(like, np.ndarray):
+            return super().lend(shape, like)  # other libraries keep memory for themselves
+        size = prod(shape) * like.itemsize
+        while self._returned:
+            buffer = self._returned.pop()
+            if buffer.size == size:
+                break
+        else:
+            buffer = _aligned(size, np.empty(0, np.uint8))
+        lent: Array = np.asarray(_Loan(buffer, self._returned))
+        return lent.view(like.dtype).reshape(shape)
+
+
+class _Loan:
+    """Memory that arrays refer to; it goes back when the last of them is gone."""
+
+    def __init__(self, buffer: np.ndarray, returned: list[Array]) -> None:
+        self.__array_interface__ = buffer.__array_interface__
+        self._buffer = buffer
+        self._returned = returned
+
+    def __del__(self) -> None:
+        self._returned.append(self._buffer)
 
 
 def _aligned(size: int, like: Array) -> Array:

@@ -1,19 +1,34 @@
 """What all tests share: reproducible draws, one BLAS thread a process, and where real data lies."""
 
 import os
+import sys
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
 
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
 
-settings.register_profile("l2lnp", deadline=None, max_examples=20, derandomize=True)
-settings.register_profile("quick to fail", settings.get_profile("l2lnp"), phases=[Phase.generate])
-settings.load_profile(os.environ.get("L2LNP_HYPOTHESIS_PROFILE", "l2lnp"))
+try:
+    from hypothesis import Phase, settings
+except ImportError:  # the checks on a GPU do without it
+    pass
+else:
+    settings.register_profile("l2lnp", deadline=None, max_examples=20, derandomize=True)
+    settings.register_profile("quick to fail", settings.get_profile("l2lnp"), phases=[Phase.generate])
+    settings.load_profile(os.environ.get("L2LNP_HYPOTHESIS_PROFILE", "l2lnp"))
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A stand-in for CuPy, where ``import cupy`` finds it."""
+    from stand_in.module import make
+
+    module = make()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +38,14 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: set L2LNP_DATA_DIR to a folder with mnist/ and cifar-10-batches-py/")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how much of what was checked ran on a GPU."""
+    on_gpu = [r for r in terminalreporter.stats.get("passed", ()) if ("gpu", True) in r.user_properties]
+    if on_gpu:
+        terminalreporter.write_line(f"GPU: {len(on_gpu)} checks ran on one")
+    else:
+        terminalreporter.write_line(
+            "GPU: none ran; kernels and arrays were checked on the CPU alone (docs/gpu.md)"
+        )

@@ -84,6 +84,19 @@ def test_theta_of_another_network_is_refused(tmp_path, checkpoint):
         load_checkpoint(tmp_path / "mixed.h5")
 
 
+def test_a_checkpoint_of_another_format_is_refused(tmp_path, checkpoint):
+    save_checkpoint(tmp_path / "checkpoint.h5", checkpoint)
+    with h5py.File(tmp_path / "checkpoint.h5") as old, h5py.File(tmp_path / "old.h5", "w") as new:
+        for name in old:
+            old.copy(name, new)
+        new.attrs.update(old.attrs)
+        new.attrs["format_version"] = 1
+    with pytest.raises(
+        InputError, match=r"old\.h5: its format version 1 is not 2: it is from another version"
+    ):
+        load_checkpoint(tmp_path / "old.h5")
+
+
 def test_other_files_are_no_checkpoints(tmp_path, checkpoint):
     save_learned_optimizer(tmp_path / "learned.h5", checkpoint.learned_optimizer())
     with pytest.raises(InputError, match=r"learned\.h5: it is no checkpoint of a run"):

@@ -71,6 +71,32 @@ def test_micro_batches_add_up_to_the_batch(network):
     )
 
 
+def test_moments_of_micro_batches_add_up_and_change_nothing_else(network):
+    theta, x, targets = draw_batch(network)
+    evaluation, whole = network.evaluate_with_moments(theta, x, targets, 100, execution=CUT)
+    for part, expected in zip(evaluation, network.evaluate(theta, x, targets, execution=CUT), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    _, parts = network.evaluate_with_moments(theta, x, targets, 100, None, Execution(micro_batch=2, lanes=3))
+    modes = {(t.layer, k): width for t in network.layout.tensors for k, width in enumerate(t.modes)}
+    assert {key: len(factor) for key, factor in whole.items()} == modes
+    for key, factor in whole.items():
+        np.testing.assert_allclose(parts[key], factor, rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(factor, factor.T, rtol=1e-12)
+
+
+def test_the_outputs_factor_of_the_last_layer_comes_from_per_sample_gradients(network):
+    """Of the loss of each sample alone: a factor N is needed for the mean loss of the batch."""
+    theta, x, targets = draw_batch(network)
+    last = max(network.layout.layers)
+    _, moments = network.evaluate_with_moments(theta, x, targets, 100, None)
+    expected = 0
+    for n in range(x.shape[-1]):
+        one = slice(n, n + 1)
+        _, of_one = network.evaluate_with_moments(theta, x[..., one], targets[..., one], 100, None)
+        expected = expected + of_one[last, 0] / x.shape[-1]
+    np.testing.assert_allclose(moments[last, 0], expected, rtol=1e-10, atol=1e-14)
+
+
 def test_threads_change_no_byte(network):
     theta, x, targets = draw_batch(network, n_samples=40, dtype=np.float32)
     results = []

@@ -130,13 +130,13 @@ def lstm_step(n_coordinates: int, execution: Execution) -> Job:
     problem = step_problem(n_coordinates, execution)
 
     def step() -> Any:
-        return problem.optimizer.update(problem.phi, problem.state, *problem.inputs)
+        return problem.optimizer.update(problem.phi, problem.state, problem.inputs)
 
     def numbers(result: Any) -> Numbers:
         u, state = result
-        return {"u": u, "state": state["lstm"]}
+        return {"u": u, "state": problem.optimizer.coordinatewise(state)}
 
-    n_rows = problem.state["lstm"].shape[0] + problem.state["moments"].shape[0]
+    n_rows = (problem.state["lstm"].size + problem.state["moments"].size) // n_coordinates
     return Job(
         f"lstm-{n_coordinates:.0e}".replace("e+0", "e"),
         f"LSTM step over {n_coordinates:,} coordinates",
@@ -213,7 +213,7 @@ def _parts_of_step(problem: NetworkProblem, name: str) -> tuple[Contender, Conte
     return (
         Contender(f"l2lnp, {name}: step", lambda: learner.step(training, task, batch)[0].theta),
         Contender(f"l2lnp, {name}: sweep", lambda: task.evaluate(theta, batch, optimizer.uses_curvature)),
-        Contender(f"l2lnp, {name}: update", lambda: optimizer.update(training.phi, training.state, *inputs)),
+        Contender(f"l2lnp, {name}: update", lambda: optimizer.update(training.phi, training.state, inputs)),
     )
 
 

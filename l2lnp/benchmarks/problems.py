@@ -90,7 +90,7 @@ def step_problem(n_coordinates: int, execution: Execution) -> StepProblem:
     ]
     state = optimizer.init_state(inputs[0].g)
     for before in inputs:
-        _, state = optimizer.update(phi, state, *before)
+        _, state = optimizer.update(phi, state, before)
     return StepProblem(optimizer, phi, state, inputs[0])
 
 

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from l2lnp.backend import Array, array_module
 from l2lnp.workspace import Fresh
 
@@ -66,12 +68,16 @@ def fold(canonical: Mapping[str, Array]) -> Weights:
     xp = array_module(w1)
     s1, s2 = w1.shape[0] // 4, w3.shape[1]
     f = w1.shape[1] - s1
-    halves1, halves2 = _gate_halves(w1, s1), _gate_halves(w2, s2)
-    return Weights(
-        halves1 * xp.concatenate([w1[:, :f], 0.5 * w1[:, f:], b1[:, None]], axis=1),
-        halves2 * xp.concatenate([0.5 * w2[:, :s1], b2[:, None], 0.5 * w2[:, s1:]], axis=1),
-        xp.concatenate([b3[:, None], 0.5 * w3], axis=1),
+    folded = Weights(
+        xp.concatenate([w1, b1[:, None]], axis=1),
+        xp.concatenate([w2[:, :s1], b2[:, None], w2[:, s1:]], axis=1),
+        xp.concatenate([b3[:, None], w3], axis=1),
     )
+    for of_hidden in (folded.w1[:, f:-1], folded.w2[:, :s1], folded.w2[:, s1 + 1 :], folded.w3[:, 1:]):
+        of_hidden *= 0.5
+    for of_sigmoids in (folded.w1[: 3 * s1], folded.w2[: 3 * s2]):
+        of_sigmoids *= 0.5
+    return folded
 
 
 def unfold(a: Weights) -> dict[str, Array]:
@@ -116,26 +122,37 @@ class Tape:
         return self.x1[t, : self.x1.shape[1] - 1 - self.tanh1.shape[1]]
 
 
-def begin(sizes: Sizes, n_steps: int, state: Array, space: Fresh) -> Tape:
-    """Return a tape for steps that start at ``state`` = [hidden1; hidden2; cell1; cell2] (2 S1 + 2 S2, n)."""
-    (s1, s2), f, n = sizes.n_units, sizes.n_features, state.shape[1]
-    hidden1, hidden2, cell1, cell2 = parts(sizes, state)
+def blank_tape(sizes: Sizes, n_steps: int, n: int, like: Array, space: Fresh) -> Tape:
+    """Return a tape for ``n_steps`` steps over ``n`` coordinates; it may be used again and again."""
+    (s1, s2), f = sizes.n_units, sizes.n_features
     tape = Tape(
-        space.empty("x1", (n_steps, f + s1 + 1, n), state),
-        space.empty("x2", (n_steps + 1, s1 + 1 + s2, n), state),
-        space.empty("gates1", (n_steps, 4 * s1, n), state),
-        space.empty("gates2", (n_steps, 4 * s2, n), state),
-        space.empty("tanh1", (n_steps, s1, n), state),
-        space.empty("tanh2", (n_steps, s2, n), state),
-        [cell1, *space.empty("cells1", (n_steps, s1, n), state)],
-        [cell2, *space.empty("cells2", (n_steps, s2, n), state)],
+        space.empty("x1", (n_steps, f + s1 + 1, n), like),
+        space.empty("x2", (n_steps + 1, s1 + 1 + s2, n), like),
+        space.empty("gates1", (n_steps, 4 * s1, n), like),
+        space.empty("gates2", (n_steps, 4 * s2, n), like),
+        space.empty("tanh1", (n_steps, s1, n), like),
+        space.empty("tanh2", (n_steps, s2, n), like),
+        [*space.empty("cells1", (n_steps + 1, s1, n), like)],
+        [*space.empty("cells2", (n_steps + 1, s2, n), like)],
     )
-    xp = array_module(state)
-    xp.multiply(hidden1, 2.0, out=tape.x1[0, f : f + s1])
-    xp.multiply(hidden2, 2.0, out=tape.x2[0, s1 + 1 :])
     tape.x1[:, f + s1] = 1.0
     tape.x2[:, s1] = 1.0
     return tape
+
+
+def begin(sizes: Sizes, tape: Tape, state: Array, after: Array | None = None) -> None:
+    """Start at ``state`` = [hidden1; hidden2; cell1; cell2] (2 S1 + 2 S2, n).
+
+    ``after``, if given, is where the state after the last step will stand: its cells are written as
+    the tape's, and `end` fills in the rest.
+    """
+    s1, f = sizes.n_units[0], sizes.n_features
+    hidden1, hidden2, tape.cells1[0], tape.cells2[0] = parts(sizes, state)
+    if after is not None:
+        _, _, tape.cells1[-1], tape.cells2[-1] = parts(sizes, after)
+    xp = array_module(state)
+    xp.multiply(hidden1, 2.0, out=tape.x1[0, f : f + s1])
+    xp.multiply(hidden2, 2.0, out=tape.x2[0, s1 + 1 :])
 
 
 def parts(sizes: Sizes, state: Array) -> tuple[Array, Array, Array, Array]:
@@ -157,20 +174,18 @@ def advance(weights: Weights, tape: Tape, t: int) -> Array:
     return (weights.w3 @ tape.x2[t + 1, s1:])[0]
 
 
-def end(sizes: Sizes, tape: Tape, state: Array) -> None:
-    """Fill ``state`` (2 S1 + 2 S2, n) with the state after the tape's last step."""
-    xp, s1 = array_module(state), sizes.n_units[0]
-    hidden1, hidden2, cell1, cell2 = parts(sizes, state)
+def end(sizes: Sizes, tape: Tape, after: Array) -> None:
+    """Fill in the hidden states of ``after``, which `begin` got."""
+    xp, s1 = array_module(after), sizes.n_units[0]
+    hidden1, hidden2, _, _ = parts(sizes, after)
     xp.multiply(tape.x2[-2, :s1], 0.5, out=hidden1)
     xp.multiply(tape.x2[-1, s1 + 1 :], 0.5, out=hidden2)
-    cell1[...] = tape.cells1[-1]
-    cell2[...] = tape.cells2[-1]
 
 
 def product(w: Array, x: Array, out: Array) -> None:
-    """out = w x, in blocks of columns."""
-    n = x.shape[1] // BLOCK * BLOCK
+    """out = w x, on the host in blocks of columns."""
     xp = array_module(w)
+    n = x.shape[1] // BLOCK * BLOCK if xp is np else 0
     if n:
         xp.matmul(w, _blocks(x[:, :n]), out=_blocks(out[:, :n]))
     if n < x.shape[1]:

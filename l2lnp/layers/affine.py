@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels.products import matmul
-from l2lnp.layers.base import FRESH
+from l2lnp.layers.base import FRESH, Shape
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
 
@@ -82,3 +82,27 @@ def squared_gradients(x: Array, g_y: Array, signs: Array) -> Params:
     per_sample = matmul(g_y.transpose(2, 0, 1), x.transpose(2, 1, 0))  # (N, O, K)
     w = (signs[:, None, None] * per_sample**2).sum(0)
     return {"w": w, "b": (signs * g_y.sum(1) ** 2).sum(1)}
+
+
+def moments(
+    x: Array, g_y: Array, n_total: int, n_positions: int, modes: Shape, widest: int
+) -> dict[int, Array]:
+    """M_0 = N g_y g_y^T,  M_k = 1/(N R) x_k x_k^T, x_k being x (K, M) with the rows of input mode k.
+
+    R positions or time steps share the weights within a sample. The columns of x_k are those
+    of x, for each index of the other input modes.
+    """
+    _, *inputs = modes
+    factors = {0: n_total * _second_moment(g_y, widest)}
+    x = x.reshape(*inputs, -1)
+    for axis, width in enumerate(inputs):
+        x_k = array_module(x).moveaxis(x, axis, 0).reshape(width, -1)
+        factors[axis + 1] = _second_moment(x_k, widest) / (n_total * n_positions)
+    return factors
+
+
+def _second_moment(x: Array, widest: int) -> Array:
+    """Return x x^T, or (1, 1) with its mean eigenvalue |x|^2 / width where x has too many rows."""
+    if x.shape[0] <= widest:
+        return matmul(x, x.T)
+    return array_module(x).vdot(x, x).reshape(1, 1) / x.shape[0]

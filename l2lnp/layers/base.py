@@ -14,11 +14,13 @@ pass                      sweep runs   gives
 ``curvature``             L..1         h_x and h, the approximate second derivatives
 ``backward_adjoint``      1..L         how a function of (g_x, g) moves with (g_y, x, params)
 ``curvature_adjoint``     1..L         how a function of (h_x, h) moves with (h_y, g_y, x, params)
+``moments``               any order    second moments of x and of g_y: factors of the Fisher matrix
 ========================  ===========  ===========================================================
 
 The first three give loss, g and h of the optimizee in one upward and one downward
 sweep (Roy & Todorovic 2018). The adjoints are the reverse of the downward sweep, and
-with them the meta-gradient can be exact (`l2lnp.network.Sequential.adjoint`).
+with them the meta-gradient can be exact (`l2lnp.network.Sequential.adjoint`). ``moments``
+runs now and then, for the curvature basis (`l2lnp.basis`).
 
 **The contract of** ``curvature``, tested as its definition::
 
@@ -136,6 +138,44 @@ class Layer:
         The building block of the curvature modes ``exact`` and ``monte_carlo``:
         sum_n signs[n] (sum_positions dy/dparam g_y)^2. The sum over positions
         (convolution) and over time (LSTM) comes before the square.
+        """
+        return {}
+
+    def modes(self, input_shape: Shape) -> Shape:
+        """Return the sizes (outputs, inputs, ...) of the modes that the weights "w" are cut into.
+
+        Parameters
+        ----------
+        input_shape
+            Shape of one input, before a flatten layer if one stands below this layer.
+
+        Returns
+        -------
+        Sizes whose product is that of "w"; none for a layer that the curvature basis leaves alone.
+        """
+        return ()
+
+    def moments(
+        self, params: Params, cache: Any, g_y: Array, n_total: int, modes: Shape, widest: int
+    ) -> dict[int, Array]:
+        """Return for each of the ``modes`` its factor (size, size), a second moment over the batch.
+
+            M_0 = N sum_n g_y g_y^T,    M_k = 1/N sum_n x x^T over the input mode k
+
+        M_0 is summed over positions (convolution) or time steps (LSTM), M_k is their mean
+        and summed over the other input modes. Then M_0 x M_1 x ... / (trace M_1)^(input modes - 1)
+        is the Kronecker-factored Fisher matrix of the weights, M_0 that of the biases.
+
+        Parameters
+        ----------
+        n_total
+            N, samples of the whole batch, of whose mean loss g_y is the derivative.
+        widest
+            Of a mode wider than this only the mean eigenvalue of its factor is returned, (1, 1).
+
+        References
+        ----------
+        Martens & Grosse 2015 (arXiv 1503.05671); Grosse & Martens 2016 (arXiv 1602.01407) for convolutions.
         """
         return {}
 

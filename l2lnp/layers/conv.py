@@ -116,6 +116,15 @@ class Conv2D(Layer):
         x = cache.columns.reshape(self.fan_in, -1, n)
         return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs)
 
+    def modes(self, input_shape: Shape) -> Shape:
+        return self.n_out, self.fan_in
+
+    def moments(
+        self, params: Params, cache: Any, g_y: Array, n_total: int, modes: Shape, widest: int
+    ) -> dict[int, Array]:
+        n_positions = g_y.shape[1] * g_y.shape[2]
+        return affine.moments(cache.columns, self._rows(g_y), n_total, n_positions, modes, widest)
+
     def _rows(self, v_y: Array) -> Array:
         return v_y.reshape(self.n_out, -1)  # (O, R, C, N) -> (O, R C N)
 

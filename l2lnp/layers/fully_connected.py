@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from l2lnp import initializers
 from l2lnp.backend import Array
 from l2lnp.errors import InputError
 from l2lnp.layers import affine
-from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
+from l2lnp.layers.base import FRESH, Layer, Shape, check_positive, n_features
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
 
@@ -79,3 +80,29 @@ class FullyConnected(Layer):
 
     def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
         return affine.squared_gradients(cache[:, None, :], g_y[:, None, :], signs)
+
+    def modes(self, input_shape: Shape) -> Shape:
+        return self.n_out, *cut_in_two(input_shape)
+
+    def moments(
+        self, params: Params, cache: Any, g_y: Array, n_total: int, modes: Shape, widest: int
+    ) -> dict[int, Array]:
+        return affine.moments(cache, g_y, n_total, 1, modes, widest)
+
+
+_FEW_CHANNELS = 64  # pixels of a picture for each channel, from which on rows go with the channels
+_FAR_APART = 8  # ratio of two factors
+
+
+def cut_in_two(input_shape: Shape) -> Shape:
+    """Return how the inputs of a fully connected layer are cut into modes.
+
+    Pictures (K, H, W) are cut into (K, H W), or (K H, W) where there are few channels; plain features
+    into the two factors nearest to each other, unless they are far apart, as those of a prime number are.
+    """
+    n = n_features(input_shape)
+    if len(input_shape) == 3 and n // input_shape[0] > 1:
+        k, h, w = input_shape
+        return (k, h * w) if h * w < _FEW_CHANNELS * k else (k * h, w)
+    less = max(d for d in range(1, isqrt(n) + 1) if n % d == 0)
+    return (less, n // less) if less > 1 and n // less < _FAR_APART * less else (n,)

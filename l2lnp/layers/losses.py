@@ -15,15 +15,18 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.errors import InputError
+from l2lnp.kernels import losses, twin
 from l2lnp.layers.base import Shape
 
 
 class LossCache(NamedTuple):
-    """What the passes need: p (softmax outputs) or z, the targets in z's form, and the batch size."""
+    """What the passes need: p (softmax outputs) or z, targets in z's form, the batch size, g_z and h_z."""
 
     p: Array
     t: Array
     n_total: int
+    g: Array
+    h: Array
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,11 @@ class Loss:
 
     def backward(self, cache: LossCache) -> Array:
         """Return g_z = (p - t) / N."""
-        return (cache.p - cache.t) / cache.n_total
+        return cache.g
 
     def curvature(self, cache: LossCache) -> Array:
         """Return h_z, the exact diagonal of the Hessian in z."""
-        raise NotImplementedError
+        return cache.h
 
     def adjoint(self, cache: LossCache, a_loss: float, a_g_z: Array | None, a_h_z: Array | None) -> Array:
         """Return a_z: the adjoint of loss, g_z and h_z in z. None stands for zero."""
@@ -73,16 +76,8 @@ class SoftmaxCrossEntropy(Loss):
             )
 
     def forward(self, z: Array, targets: Array, n_total: int) -> tuple[Array, LossCache]:
-        xp = array_module(z, targets)
-        shifted = z - z.max(0)
-        exponentials = xp.exp(shifted)
-        total = exponentials.sum(0)
-        one_hot = (xp.arange(z.shape[0])[:, None] == targets).astype(z.dtype)
-        loss = (xp.log(total) - (shifted * one_hot).sum(0)).sum() / n_total
-        return loss, LossCache(exponentials / total, one_hot, n_total)
-
-    def curvature(self, cache: LossCache) -> Array:
-        return cache.p * (1 - cache.p) / cache.n_total
+        softmax = twin(losses, z).softmax_cross_entropy(z, targets, n_total)
+        return softmax.loss, LossCache(softmax.p, softmax.t, n_total, softmax.g, softmax.h)
 
     def adjoint(self, cache: LossCache, a_loss: float, a_g_z: Array | None, a_h_z: Array | None) -> Array:
         # with v = p (a_g + (1 - 2 p) a_h) / N:  a_z = a_loss g_z + v - p sum_classes(v)
@@ -127,10 +122,9 @@ class MeanSquaredError(Loss):
             )
 
     def forward(self, z: Array, targets: Array, n_total: int) -> tuple[Array, LossCache]:
-        return 0.5 * ((z - targets) ** 2).sum() / n_total, LossCache(z, targets, n_total)
-
-    def curvature(self, cache: LossCache) -> Array:
-        return array_module(cache.p).full_like(cache.p, 1 / cache.n_total)
+        residual = z - targets
+        h = array_module(z).full_like(z, 1 / n_total)
+        return 0.5 * (residual**2).sum() / n_total, LossCache(z, targets, n_total, residual / n_total, h)
 
     def adjoint(self, cache: LossCache, a_loss: float, a_g_z: Array | None, a_h_z: Array | None) -> Array:
         a_z = a_loss * self.backward(cache)

@@ -152,6 +152,17 @@ class LSTM(Layer):
         xp = array_module(g_y)
         return affine.squared_gradients(xp.stack(cache.z, axis=1), xp.stack([g.a for g in gs], axis=1), signs)
 
+    def modes(self, input_shape: Shape) -> Shape:
+        return self.param_shapes()["w"]
+
+    def moments(
+        self, params: Params, cache: LSTMCache, g_y: Array, n_total: int, modes: Shape, widest: int
+    ) -> dict[int, Array]:
+        gs, _, _ = self._backward_through_time(params, cache, g_y)
+        xp = array_module(g_y)
+        z, g_a = xp.concatenate(cache.z, axis=1), xp.concatenate([g.a for g in gs], axis=1)
+        return affine.moments(z, g_a, n_total, len(gs), modes, widest)
+
     def _backward_through_time(
         self,
         params: Params,

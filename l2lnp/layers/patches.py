@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from l2lnp.backend import Array, array_module
+from l2lnp.backend import Array
 from l2lnp.errors import InputError
+from l2lnp.kernels import twin, windows
 from l2lnp.layers.base import FRESH, Shape
 from l2lnp.workspace import Fresh
 
@@ -94,56 +94,13 @@ def make_window(layer: str, size: int | Pair, stride: int | Pair, padding: int |
     return window
 
 
-def pad(x: Array, window: Window, fill: float = 0.0, space: Fresh = FRESH) -> Array:
-    """Return ``x`` (K, H, W, N) with the window's padding around it, filled with ``fill``."""
-    if window.pads(x.shape[1:3]) == ((0, 0), (0, 0)):
-        return x
-    padded, image = blank(x.shape, window, x, space, "padded", fill)
-    image[...] = x
-    return padded
-
-
-def taps(padded: Array, window: Window, positions: Pair) -> Iterator[tuple[int, int, Array]]:
-    """Yield i, j and the view (K, R, C, N) of the pixels that tap (i, j) of the window meets."""
-    (s_r, s_c), (r, c) = window.stride, positions
-    for i in range(window.size[0]):
-        for j in range(window.size[1]):
-            yield i, j, padded[:, i : i + s_r * (r - 1) + 1 : s_r, j : j + s_c * (c - 1) + 1 : s_c]
-
-
 def patches(x: Array, window: Window, space: Fresh = FRESH) -> Array:
     """Copy every window of ``x`` (K, H, W, N) into a column: (K, I, J, R, C, N)."""
-    r, c = window.output(x.shape[1:3])
-    padded = pad(x, window, space=space)
-    s_k, s_h, s_w, s_n = padded.strides
-    shape = (x.shape[0], *window.size, r, c, x.shape[3])
-    view = array_module(x).lib.stride_tricks.as_strided(
-        padded, shape, (s_k, s_h, s_w, s_h * window.stride[0], s_w * window.stride[1], s_n)
-    )
-    columns = space.empty("columns", shape, x)
-    columns[...] = view
+    columns: Array = twin(windows, x).patches(x, window, space)
     return columns
 
 
 def unpatch(columns: Array, image: Pair, window: Window, space: Fresh = FRESH, key: str = "image") -> Array:
     """Add every column (K, I, J, R, C, N) to its pixels (K, H, W, N): the adjoint of `patches`."""
-    k, _, _, r, c, n = columns.shape
-    padded, pixels_of_image = blank((k, *image, n), window, columns, space, key)
-    for i, j, pixels in taps(padded, window, (r, c)):
-        pixels += columns[:, i, j]
-    return pixels_of_image
-
-
-def blank(
-    shape: Shape, window: Window, like: Array, space: Fresh, key: str, fill: float | None = 0.0
-) -> tuple[Array, Array]:
-    """Return a padded image of ``shape`` (K, H, W, N) and the view without its padding.
-
-    ``fill`` is what it is full of; None leaves what the memory held.
-    """
-    k, h, w, n = shape
-    (top, bottom), (left, right) = window.pads((h, w))
-    padded = space.empty(key, (k, top + h + bottom, left + w + right, n), like)
-    if fill is not None:
-        padded.fill(fill)
-    return padded, padded[:, top : top + h, left : left + w]
+    x: Array = twin(windows, columns).unpatch(columns, image, window, space, key)
+    return x

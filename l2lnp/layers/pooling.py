@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from l2lnp.backend import Array, array_module
+from l2lnp.backend import Array
 from l2lnp.errors import InputError
+from l2lnp.kernels import twin, windows
+from l2lnp.kernels.windows import blank, pad, taps
 from l2lnp.layers.base import FRESH, Shape
-from l2lnp.layers.patches import Pair, Window, blank, make_window, pad, taps
+from l2lnp.layers.patches import Pair, Window, make_window
 from l2lnp.layers.routing import Routing
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
@@ -39,9 +41,9 @@ class _Pool2D(Routing):
 
 
 class MaxPoolCache(NamedTuple):
-    """Which tap won in each window, one mask in the form of y per tap, and the image's rows and columns."""
+    """Which tap won in each window, as `l2lnp.kernels` has it, and the image's rows and columns."""
 
-    won: list[Array]
+    won: Any
     image: Pair
 
 
@@ -55,36 +57,14 @@ class MaxPool2D(_Pool2D):
     """
 
     def forward(self, params: Params, x: Array, space: Fresh = FRESH) -> tuple[Array, MaxPoolCache]:
-        xp = array_module(x)
-        image = x.shape[1:3]
-        padded = pad(x, self.window, fill=-xp.inf, space=space)
-        shape = (x.shape[0], *self.window.output(image), x.shape[3])
-        y = space.empty("y", shape, x)
-        for tap, (_, _, pixels) in enumerate(taps(padded, self.window, shape[1:3])):
-            xp.maximum(y if tap else pixels, pixels, out=y)
-        won, still_free = [], xp.ones(shape, bool)
-        for _, _, pixels in taps(padded, self.window, shape[1:3]):
-            won.append((pixels == y) & still_free)
-            still_free &= ~won[-1]
-        return y, MaxPoolCache(won, image)
+        y, won = twin(windows, x).max_pool(x, self.window, space)
+        return y, MaxPoolCache(won, x.shape[1:3])
 
     def gather(self, cache: MaxPoolCache, v_x: Array) -> Array:
-        padded = pad(v_x, self.window)
-        positions = cache.won[0].shape[1:3]
-        every_tap = taps(padded, self.window, positions)
-        return sum(pixels * won for (_, _, pixels), won in zip(every_tap, cache.won, strict=True))
+        return twin(windows, v_x).max_gather(cache.won, v_x, self.window, FRESH)
 
     def scatter(self, cache: MaxPoolCache, v_y: Array, space: Fresh = FRESH, key: str = "v_x") -> Array:
-        shape = (v_y.shape[0], *cache.image, v_y.shape[3])
-        fill = None if self.window.tiles(cache.image) else 0.0
-        padded, image = blank(shape, self.window, v_y, space, key, fill)
-        every_tap = taps(padded, self.window, v_y.shape[1:3])
-        for (_, _, pixels), won in zip(every_tap, cache.won, strict=True):
-            if self.window.overlaps:
-                pixels += v_y * won
-            else:
-                array_module(v_y).multiply(v_y, won, out=pixels)
-        return image
+        return twin(windows, v_y).max_scatter(cache.won, v_y, cache.image, self.window, space, key)
 
 
 @dataclass(frozen=True)
@@ -100,7 +80,7 @@ class AvgPool2D(_Pool2D):
         return self.weight * self.gather(x.shape[1:3], x), x.shape[1:3]
 
     def gather(self, cache: Pair, v_x: Array) -> Array:
-        padded = pad(v_x, self.window)
+        padded = pad(v_x, self.window, FRESH)
         positions = self.window.output(cache)
         return sum(pixels for _, _, pixels in taps(padded, self.window, positions))
 

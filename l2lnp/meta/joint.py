@@ -7,20 +7,30 @@ through them, Adam changes phi, and training goes on from the same theta and sta
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.errors import DivergedError, InputError
+from l2lnp.errors import DivergedError, InputError, unknown_name
 from l2lnp.meta.unroll import Step, Tape, meta_gradient
 from l2lnp.optimizers.adam import Adam
-from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State
+from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
 MAX_RESTARTS = 10  # in a row
+LOG_OFFSET = 0.05  # in the meta-loss "log"
+
+# What a loss f, the last one of an unroll of T steps or not, weighs in the meta-loss, at its value:
+# the derivative of f / T, of log(f + 0.05) / T, and of the last f alone.
+META_LOSSES: Mapping[str, Callable[[float, int, bool], float]] = {
+    "mean": lambda f, n_steps, is_last: 1 / n_steps,
+    "log": lambda f, n_steps, is_last: 1 / (n_steps * (abs(f) + LOG_OFFSET)),
+    "last": lambda f, n_steps, is_last: float(is_last),
+}
 
 
 class Training(NamedTuple):
@@ -57,6 +67,12 @@ class JointLearner:
         Exact meta-gradients (`l2lnp.meta.unroll.meta_gradient`).
     frozen
         True leaves phi as it is, as for hand-designed optimizers.
+    meta_loss
+        What of the losses after each step is made small: their ``"mean"``, the mean of
+        log(loss + 0.05), in which late steps and easy tasks count as much as early steps and
+        hard tasks (``"log"``; Wichrowska et al. 2017, arXiv 1703.04813), or the ``"last"`` one.
+    n_steps, batch_size
+        Of the run, for optimizers that go by them (`l2lnp.optimizers.base.Context`).
 
     Attributes
     ----------
@@ -73,6 +89,9 @@ class JointLearner:
         clip_norm: float = 1.0,
         second_derivatives: bool = False,
         frozen: bool = False,
+        meta_loss: str = "mean",
+        n_steps: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         if unroll_length_steps < 1:
             raise InputError(f"an unroll has one step or more, not {unroll_length_steps}")
@@ -81,11 +100,16 @@ class JointLearner:
                 f"the meta-learning rate and the clip norm must be positive, "
                 f"not {meta_learning_rate} and {clip_norm}"
             )
+        if meta_loss not in META_LOSSES:
+            raise unknown_name("meta-loss", meta_loss, META_LOSSES)
         self.optimizer = optimizer
+        self.meta_loss = meta_loss
         self.unroll_length_steps = unroll_length_steps
         self.meta_learning_rate = meta_learning_rate
         self.clip_norm = clip_norm
         self.second_derivatives = second_derivatives
+        self.n_steps = n_steps
+        self.batch_size = batch_size
         self.learns = optimizer.learned and not frozen
         self.checkpoint: Training
         self._tape: Tape
@@ -115,22 +139,22 @@ class JointLearner:
             After ten restarts with no whole unroll between them.
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            theta, wants_h = training.theta, self.optimizer.uses_curvature
-            inputs = self.optimizer.inputs(theta, *optimizee.evaluate(theta, batch, wants_h))
-            if not _finite(inputs):
+            context = Context(training.step, self.n_steps, self.batch_size)
+            inputs, renewed = self.optimizer.look(optimizee, training.theta, batch, context, training.state)
+            if not _finite([inputs.loss, inputs.g, inputs.h]):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length
             if learned := is_boundary and self.learns:
-                training = self._learn(training, optimizee, inputs.g)
+                training = self._learn(training, optimizee, inputs)
                 if not _finite(training.phi.values()):
                     return self._restart(training, inputs.loss, "the optimizer's meta-parameters are")
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
-            u, state = self.optimizer.update(training.phi, training.state, *inputs)
+            u, state = self.optimizer.update(training.phi, renewed, inputs)
             if not _finite([u]):
                 return self._restart(training, inputs.loss, "the update is")
-        self._record(inputs, training.theta, batch)
+        self._record(inputs, training, batch, renewed)
         after = training._replace(step=training.step + 1, theta=training.theta + u, state=state)
         return after, Report(float(inputs.loss), learned, None)
 
@@ -138,13 +162,20 @@ class JointLearner:
     def _length(self) -> int:
         return self.unroll_length_steps if self.learns else 1
 
-    def _record(self, inputs: Inputs, theta: Array, batch: Any) -> None:
-        kept = (theta, batch) if self.second_derivatives else (None, None)
-        self._tape.steps.append(Step(inputs, 1 / self._length, *kept))
+    def _record(self, inputs: Inputs, training: Training, batch: Any, renewed: State) -> None:
+        kept = (training.theta, batch) if self.second_derivatives else (None, None)
+        step = Step(inputs, self._weight(inputs.loss, False), *kept)
+        self._tape.record(step, training.state, renewed)
 
-    def _learn(self, training: Training, optimizee: Optimizee, g: Array) -> Training:
-        """Return the training with phi changed by the meta-gradient of the unroll on the tape."""
-        phi, a_theta = training.phi, g / self._length
+    def _weight(self, loss: float, is_last: bool) -> float:
+        return META_LOSSES[self.meta_loss](float(loss), self._length, is_last)
+
+    def _learn(self, training: Training, optimizee: Optimizee, last: Inputs) -> Training:
+        """Return the training with phi changed by the meta-gradient of the unroll on the tape.
+
+        ``last`` is what was seen after the unroll's last step.
+        """
+        phi, a_theta = training.phi, self._weight(last.loss, True) * last.g
         a = meta_gradient(
             self.optimizer, phi, optimizee, self._tape, a_theta, second_derivatives=self.second_derivatives
         )
@@ -152,7 +183,7 @@ class JointLearner:
         a_phi = {key: a.phi[key] if key in a.phi else 0 * value for key, value in phi.items()}
         vector, a_vector = _join(phi), clipped(_join(a_phi), self.clip_norm)
         rate = array_module(vector).asarray(self.meta_learning_rate, vector.dtype)
-        u, meta = _adam(vector).update({"learning_rate": rate}, training.meta, 0.0, a_vector, None)
+        u, meta = _adam(vector).update({"learning_rate": rate}, training.meta, Inputs(0.0, a_vector, None))
         return training._replace(phi=_split(vector + u, phi), meta=meta)
 
     def _restart(self, training: Training, loss: float, what: str) -> tuple[Training, Report]:

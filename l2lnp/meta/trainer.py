@@ -1,7 +1,7 @@
 """Meta-training: a learned optimizer practises on many tasks, one episode each.
 
-An episode draws a task and fresh initial weights and lets `JointLearner` train them for
-``horizon_steps`` steps; every ``truncation_steps`` of them the meta-gradient changes phi
+An episode draws a task, fresh initial weights and a horizon, and lets `JointLearner` train
+them for so many steps; every ``truncation_steps`` of them the meta-gradient changes phi
 (truncated BPTT with theta and state carried on). phi and its Adam state go on to the next
 episode. At intervals phi is frozen and tried on tasks held out for validation, over a
 longer horizon; the best phi is what counts in the end.
@@ -9,30 +9,46 @@ longer horizon; the best phi is what counts in the end.
 References
 ----------
 Andrychowicz et al. 2016 (arXiv 1606.04474), sections 2 and 3. Chen et al. 2020 (arXiv 2010.09089) for
-choosing by validation at a longer horizon.
+choosing by validation at a longer horizon, and for horizons that grow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import cos, pi
+from math import cos, exp, log, pi
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from l2lnp.errors import DivergedError, InputError
+from l2lnp.errors import DivergedError, InputError, unknown_name
 from l2lnp.execution import Execution
-from l2lnp.meta.joint import JointLearner, Training
-from l2lnp.optimizers import make_optimizer
+from l2lnp.meta.joint import META_LOSSES, JointLearner, Training
+from l2lnp.optimizers import make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
 from l2lnp.pretrained import LearnedOptimizer
 from l2lnp.randomness import generator
 from l2lnp.tasks.distribution import Distribution, Episode
+from l2lnp.tasks.rescaled import Rescaled
 from l2lnp.tree import Layout
 from l2lnp.version import VERSION
 
+# An optimizer for networks of every kind: one LSTM for each kind of layer, steps in units of the
+# weights, and nothing among its features that depends on the scale of a task.
+UNIVERSAL: Mapping[str, Mapping[str, Any]] = {
+    name: {
+        "per": "kind",
+        "step_unit": "weights",
+        "output_scale": 0.3,
+        "schedule": "cosine",
+        "features": features,
+    }
+    for name, features in {
+        "lstm": ["momenta", "signal_share", "gradient_size", "clock"],
+        "slstm": ["momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock"],
+    }.items()
+}
 DIVERGED_LOSS = 10.0  # what a step counts for in validation at most: a loss far above chance is no worse
 
 
@@ -45,7 +61,10 @@ class MetaSettings:
     curvature: str | None = "hesscale"
     n_episodes: int = 600
     horizon_steps: int = 100
+    least_horizon_steps: int | None = None  # where horizons are drawn; None: all are `horizon_steps` long
     truncation_steps: int = 20
+    meta_loss: str = "mean"
+    random_scaling: float = 0.0  # R: coordinates are seen in units exp(U(-R, R))
     meta_learning_rate: float = 3e-3
     final_rate_share: float = 0.02  # of the cosine schedule
     clip_norm: float = 1.0
@@ -64,11 +83,37 @@ class MetaSettings:
                 f"the horizon of {self.horizon_steps} steps must be a multiple of the truncation's "
                 f"{self.truncation_steps}"
             )
+        if not 1 <= (self.least_horizon_steps or 1) <= self.horizon_steps:
+            raise InputError(
+                f"the least horizon must lie between 1 and the horizon of {self.horizon_steps} steps, "
+                f"not at {self.least_horizon_steps}"
+            )
+        if self.meta_loss not in META_LOSSES:
+            raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)
+        if self.random_scaling and self.optimizer_settings.get("basis") == "kronecker":
+            raise InputError(
+                "random scaling is of single coordinates: it does not go with the curvature basis"
+            )
 
     def rate(self, episode: int) -> float:
         """Return the meta-learning rate of an episode: a cosine from the whole down to the final share."""
         wave = 0.5 * (1 + cos(pi * episode / self.n_episodes))
         return self.meta_learning_rate * (self.final_rate_share + (1 - self.final_rate_share) * wave)
+
+    def horizon(self, episode: int) -> int:
+        """Return the steps of an episode, a multiple of the truncation.
+
+        Where a least horizon is given, the logarithm of the length is uniform from there to
+        an upper end that grows in the first half of the episodes, from twice the least horizon
+        to the whole one: long runs are learned from where short ones are known.
+        """
+        least, most = self.least_horizon_steps, self.horizon_steps
+        if least is None:
+            return most
+        grown = min(1.0, 2 * episode / self.n_episodes)
+        now = min(most, 2 * least * (max(1.0, most / (2 * least))) ** grown)
+        drawn = exp(generator(self.seed, "horizon", episode).uniform(log(least), log(now)))
+        return max(1, round(drawn / self.truncation_steps)) * self.truncation_steps
 
 
 class Progress(NamedTuple):
@@ -115,18 +160,17 @@ class MetaTrainer:
     def learned_optimizer(self, progress: Progress) -> LearnedOptimizer:
         """Return the best optimizer so far, as it is written to a file."""
         s, optimizer = self.settings, self._optimizer(self._layout)
-        own = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}
         kept = {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in own.items()
-            if name not in ("layout", "execution")
+            for name, value in settings_of(optimizer).items()
         }
         provenance = (
             f"meta-trained by l2lnp {VERSION} on the tasks '{self.distribution.source}', seed {s.seed}, "
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
             f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
         )
-        curvature = s.curvature if optimizer.uses_curvature else None
+        of_a_task = self._optimizer(self._validation[0].task.layout)
+        curvature = s.curvature if of_a_task.uses_curvature else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
 
     @cached_property
@@ -139,17 +183,18 @@ class MetaTrainer:
     def run_episode(self, progress: Progress) -> tuple[Progress, Report]:
         """Return the progress after one more episode, and what happened in it."""
         settings = self.settings
-        episode = self._draw(progress.episode, "train")
+        episode, horizon = self._draw(progress.episode, "train"), settings.horizon(progress.episode)
         learner = JointLearner(
             self._optimizer(episode.task.layout),
             settings.truncation_steps,
             settings.rate(progress.episode),
             settings.clip_norm,
+            meta_loss=settings.meta_loss,
+            n_steps=horizon,
+            batch_size=episode.batch_size,
         )
         # one step beyond the horizon: its evaluation ends the last unroll
-        training, losses = self._train(
-            learner, episode, progress.phi, progress.meta, settings.horizon_steps + 1
-        )
+        training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
         done = progress.episode + 1
         progress = progress._replace(episode=done, phi=training.phi, meta=training.meta)
         score = None
@@ -160,16 +205,17 @@ class MetaTrainer:
         return progress, Report(episode.title, float(np.mean(losses)), float(losses[-1]), score)
 
     def validate(self, phi: Phi) -> float:
-        """Return the mean loss of the frozen optimizer over the validation tasks and their steps."""
+        """Return the frozen optimizer's loss: mean over steps, geometric mean over the validation tasks."""
         scores = []
         for episode in self._validation:
-            learner = JointLearner(self._optimizer(episode.task.layout), frozen=True)
+            optimizer, n_steps = self._optimizer(episode.task.layout), self.settings.validation_steps
+            learner = JointLearner(optimizer, frozen=True, n_steps=n_steps, batch_size=episode.batch_size)
             try:
-                _, losses = self._train(learner, episode, phi, None, self.settings.validation_steps)
+                _, losses = self._train(learner, episode, phi, None, n_steps)
             except DivergedError:
                 losses = np.array([DIVERGED_LOSS])
             scores.append(np.minimum(np.nan_to_num(losses, nan=DIVERGED_LOSS), DIVERGED_LOSS).mean())
-        return float(np.mean(scores))
+        return float(np.exp(np.mean(np.log(scores))))
 
     def _train(
         self, learner: JointLearner, episode: Episode, phi: Phi, meta: State | None, n_steps: int
@@ -185,7 +231,12 @@ class MetaTrainer:
 
     def _draw(self, index: int, split: str) -> Episode:
         s = self.settings
-        return self.distribution.draw(s.seed, index, split, s.curvature, self.execution)
+        episode = self.distribution.draw(s.seed, index, split, s.curvature, self.execution)
+        if split == "train" and s.random_scaling:
+            rng, r = generator(s.seed, "random scaling", index), s.random_scaling
+            scale = np.exp(rng.uniform(-r, r, episode.theta.shape)).astype(episode.theta.dtype)
+            return replace(episode, task=Rescaled(episode.task, scale), theta=episode.theta / scale)
+        return episode
 
     def _optimizer(self, layout: Layout) -> Optimizer:
         s = self.settings

@@ -3,7 +3,7 @@
 One inner step t maps (theta, state) to (theta', state'):
 
     loss, g, h     = optimizee.evaluate(theta, batch_t)
-    u, state'      = optimizer.update(phi, state, loss, g, h)
+    u, state'      = optimizer.update(phi, state, inputs)        inputs: loss, g, h, ...
     theta'         = theta + u
 
 The meta-loss is a weighted mean of the losses at theta_1 .. theta_T, each *after* an
@@ -29,8 +29,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from l2lnp.backend import Array
-from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, added
+from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, added
 from l2lnp.tasks.base import Optimizee
+
+START = Context()
 
 
 class Step(NamedTuple):
@@ -44,10 +46,41 @@ class Step(NamedTuple):
 
 @dataclass
 class Tape:
-    """The steps of an unroll, and the optimizer's state before the first of them."""
+    """The steps of an unroll, and the optimizer's state before the first of them.
+
+    ``renewed`` holds the states that a `look` at a step's loss has changed before the step.
+    """
 
     state: State
     steps: list[Step] = field(default_factory=list)
+    renewed: dict[int, State] = field(default_factory=dict)
+
+    def record(self, step: Step, before: State, state: State) -> None:
+        """Append a step that was made from ``state``, which `look` has made of ``before``."""
+        if state is not before:
+            self.renewed[len(self.steps)] = state
+        self.steps.append(step)
+
+    def segments(self) -> list[Segment]:
+        """Cut the tape where `look` has changed the state."""
+        starts = sorted({0, *self.renewed})
+        stops = [*starts[1:], len(self.steps)]
+        spans = [slice(*bounds) for bounds in zip(starts, stops, strict=True)]
+        states = [self.renewed.get(start, self.state) for start in starts]
+        befores = [self.state, *states[:-1]]
+        return [
+            Segment(before, state, self.steps[span], span)
+            for before, state, span in zip(befores, states, spans, strict=True)
+        ]
+
+
+class Segment(NamedTuple):
+    """Neighbouring steps between which `look` has changed nothing."""
+
+    before: State  # with the axes of the segment before it
+    state: State
+    steps: list[Step]
+    span: slice
 
 
 class Unrolled(NamedTuple):
@@ -74,6 +107,7 @@ def unroll(
     state: State,
     batches: Iterable[Any],
     weights: Sequence[float] | None = None,
+    context: Context = START,
 ) -> Unrolled:
     """Make one inner step for each of ``batches`` and keep them on a tape.
 
@@ -83,16 +117,18 @@ def unroll(
         Of the loss *before* each step in the meta-loss. By default 0 for the first, which
         no step of this unroll can change, and 1 / T for the others; an unroll that goes on
         from another gives its first loss its weight too.
+    context
+        Of the first step.
     """
     batches = list(batches)
     if weights is None:
         weights = [1 / len(batches) if t else 0.0 for t in range(len(batches))]
     tape = Tape(state)
     for batch, weight in zip(batches, weights, strict=True):
-        inputs = optimizer.inputs(theta, *optimizee.evaluate(theta, batch, optimizer.uses_curvature))
-        tape.steps.append(Step(inputs, weight, theta, batch))
-        u, state = optimizer.update(phi, state, *inputs)
-        theta = theta + u
+        inputs, renewed = optimizer.look(optimizee, theta, batch, context, state)
+        tape.record(Step(inputs, weight, theta, batch), state, renewed)
+        u, state = optimizer.update(phi, renewed, inputs)
+        theta, context = theta + u, context._replace(step=context.step + 1)
     return Unrolled(theta, state, tape)
 
 
@@ -122,20 +158,27 @@ def meta_gradient(
         a_u.append(a_theta)
         if step.weight:
             a_theta = a_theta + step.weight * step.inputs.g
-    inputs = [step.inputs for step in tape.steps]
-    a_phi, a_start = optimizer.unroll_adjoint(phi, tape.state, inputs, a_u[::-1], a_state or {})
-    return MetaGradient(a_phi, a_theta, a_start)
+    a_u = a_u[::-1]
+    a_phi: Phi = {}
+    a_state = a_state or {}
+    for segment in reversed(tape.segments()):
+        inputs = [step.inputs for step in segment.steps]
+        a, a_state = optimizer.unroll_adjoint(phi, segment.state, inputs, a_u[segment.span], a_state)
+        a_phi, a_state = added(a_phi, a), optimizer.look_adjoint(segment.before, segment.state, a_state)
+    return MetaGradient(a_phi, a_theta, a_state)
 
 
 def _exact(
     optimizer: Optimizer, phi: Phi, optimizee: Optimizee, tape: Tape, a_theta: Array, a_state: State
 ) -> MetaGradient:
     a_phi: Phi = {}
-    states = optimizer.replay(phi, tape.state, [step.inputs for step in tape.steps])
-    for step, state in zip(reversed(tape.steps), reversed(states), strict=True):
-        a = optimizer.update_adjoint(phi, state, step.inputs, a_theta, a_state)
-        a_phi, a_state = added(a_phi, a.phi), a.state
-        a_theta = a_theta + optimizee.adjoint(step.theta, step.batch, step.weight + a.loss, a.g, a.h)
-        if a.theta is not None:
-            a_theta = a_theta + a.theta
+    for segment in reversed(tape.segments()):
+        states = optimizer.replay(phi, segment.state, [step.inputs for step in segment.steps])
+        for step, state in zip(reversed(segment.steps), reversed(states), strict=True):
+            a = optimizer.update_adjoint(phi, state, step.inputs, a_theta, a_state)
+            a_phi, a_state = added(a_phi, a.phi), a.state
+            a_theta = a_theta + optimizee.adjoint(step.theta, step.batch, step.weight + a.loss, a.g, a.h)
+            if a.theta is not None:
+                a_theta = a_theta + a.theta
+        a_state = optimizer.look_adjoint(segment.before, segment.state, a_state)
     return MetaGradient(a_phi, a_theta, a_state)

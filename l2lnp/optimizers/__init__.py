@@ -7,9 +7,19 @@ from typing import Any
 
 from l2lnp.errors import unknown_name
 from l2lnp.execution import Execution
-from l2lnp.optimizers.adam import Adam
-from l2lnp.optimizers.base import HandDesigned, Inputs, Optimizer, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.adam import SOAP, Adam
+from l2lnp.optimizers.base import (
+    SCHEDULES,
+    Context,
+    HandDesigned,
+    Inputs,
+    Optimizer,
+    Phi,
+    State,
+    UpdateAdjoint,
+)
 from l2lnp.optimizers.features import FEATURES, Feature
+from l2lnp.optimizers.in_basis import InBasis
 from l2lnp.optimizers.lstm import LSTM, SLSTM
 from l2lnp.optimizers.rmsprop import RMSprop
 from l2lnp.optimizers.second_order import SOU
@@ -20,12 +30,16 @@ __all__ = [
     "FEATURES",
     "LSTM",
     "OPTIMIZERS",
+    "SCHEDULES",
     "SGD",
     "SLSTM",
+    "SOAP",
     "SOU",
     "Adam",
+    "Context",
     "Feature",
     "HandDesigned",
+    "InBasis",
     "Inputs",
     "Momentum",
     "Optimizer",
@@ -33,12 +47,34 @@ __all__ = [
     "RMSprop",
     "State",
     "UpdateAdjoint",
+    "default_settings",
     "make_optimizer",
+    "settings_of",
 ]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    optimizer.name: optimizer for optimizer in (SGD, Momentum, RMSprop, Adam, SOU, LSTM, SLSTM)
+    optimizer.name: optimizer for optimizer in (SGD, Momentum, RMSprop, Adam, SOAP, SOU, LSTM, SLSTM)
 }
+BASES = ("coordinates", "kronecker")
+
+_NO_SETTINGS = ("layout", "execution")
+
+
+def default_settings(name: str) -> dict[str, Any]:
+    """Return all settings that `make_optimizer` takes for the optimizer called ``name``, at their defaults.
+
+    Beside its own fields these are ``basis``: ``"coordinates"``, or ``"kronecker"`` for the curvature
+    basis (`InBasis`), and ``basis_every`` and ``basis_max_width``.
+    """
+    if name not in OPTIMIZERS:
+        raise unknown_name("optimizer", name, OPTIMIZERS)
+    optimizer = OPTIMIZERS[name]
+    own = {f.name: f.default for f in fields(optimizer) if f.name not in _NO_SETTINGS}
+    return own | {
+        "basis": optimizer.basis,
+        "basis_every": InBasis.every,
+        "basis_max_width": InBasis.max_width,
+    }
 
 
 def make_optimizer(
@@ -53,12 +89,27 @@ def make_optimizer(
     InputError
         If the name or a setting is unknown, or a setting is impossible.
     """
-    if name not in OPTIMIZERS:
-        raise unknown_name("optimizer", name, OPTIMIZERS)
-    optimizer = OPTIMIZERS[name]
-    known = [f.name for f in fields(optimizer) if f.name not in ("layout", "execution")]
+    known = default_settings(name)
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of the optimizer {name}", setting, known)
-    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return optimizer(layout, execution=execution, **tuples)
+    chosen = known | {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    in_basis, every, max_width = (chosen.pop(key) for key in ("basis", "basis_every", "basis_max_width"))
+    if in_basis not in BASES:
+        raise unknown_name("basis", in_basis, BASES)
+    optimizer = OPTIMIZERS[name](layout, execution=execution, **chosen)
+    if in_basis == "coordinates":
+        return optimizer
+    return InBasis(layout, optimizer, every, max_width, execution=execution, schedule=optimizer.schedule)
+
+
+def settings_of(optimizer: Optimizer) -> dict[str, Any]:
+    """Return all settings with which `make_optimizer` makes ``optimizer`` again."""
+    inner = optimizer.inner if isinstance(optimizer, InBasis) else optimizer
+    found = {name: getattr(inner, name, value) for name, value in default_settings(inner.name).items()}
+    if isinstance(optimizer, InBasis):
+        of_basis = {"basis_every": optimizer.every, "basis_max_width": optimizer.max_width}
+        return found | {"basis": "kronecker"} | of_basis
+    return found | {"basis": "coordinates"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +14,6 @@ from l2lnp.optimizers.base import (
     State,
     UpdateAdjoint,
     moving_average,
-    rate_adjoint,
     sqrt_adjoint,
 )
 
@@ -42,24 +42,19 @@ class Adam(HandDesigned):
         xp = array_module(theta)
         return {"m": xp.zeros_like(theta), "v": xp.zeros_like(theta), "t": 0}
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        return {**state, "m": turn(state["m"])} if "m" in state else state
+
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return u and the averages."""
-        after, m_hat, root = self._averages(state, g)
-        return -phi["learning_rate"] * m_hat / (root + self.epsilon), after
+        after, m_hat, root = self._averages(state, inputs.g)
+        return -self.rate(phi, inputs) * m_hat / (root + self.epsilon), after
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
     ) -> UpdateAdjoint:
         """Adjoint of `update`."""
-        alpha, g = phi["learning_rate"], inputs.g
+        alpha, g = self.rate(phi, inputs), inputs.g
         after, m_hat, root = self._averages(state, g)
         correction_m, correction_v = self._corrections(after["t"])
         scale = 1.0 / (root + self.epsilon)
@@ -69,7 +64,7 @@ class Adam(HandDesigned):
         a_v = a_state.get("v", 0.0) + sqrt_adjoint(root, a_root) / correction_v
         a_g = (1.0 - self.beta_1) * a_m + 2.0 * (1.0 - self.beta_2) * g * a_v
         before = {"m": self.beta_1 * a_m, "v": self.beta_2 * a_v}
-        return UpdateAdjoint(rate_adjoint(alpha, m_hat * scale, a_u), before, 0.0, a_g, None)
+        return UpdateAdjoint(self.rate_adjoint(phi, inputs, m_hat * scale, a_u), before, 0.0, a_g, None)
 
     def _averages(self, state: State, g: Array) -> tuple[State, Array, Array]:
         """Return the next state, m^ and sqrt(v^)."""
@@ -81,3 +76,17 @@ class Adam(HandDesigned):
 
     def _corrections(self, t: int) -> tuple[float, float]:
         return 1.0 - self.beta_1**t, 1.0 - self.beta_2**t
+
+
+@dataclass(frozen=True)
+class SOAP(Adam):
+    """Adam in the curvature basis (`InBasis`).
+
+    References
+    ----------
+    Vyas et al. 2025 (arXiv 2409.11321). Departs: the basis is that of K-FAC's factors, not of
+    Shampoo's, and Adam's decays are its own.
+    """
+
+    name: ClassVar[str] = "soap"
+    basis: ClassVar[str] = "kronecker"

@@ -1,6 +1,6 @@
-"""What an optimizer is: a pure function of (phi, state, loss, g, h), and its adjoint.
+"""What an optimizer is: a pure function of (phi, state, inputs), and its adjoint.
 
-    u, state'  = update(phi, state, loss, g, h)
+    u, state'  = update(phi, state, inputs)         inputs: loss, g, h, ...
     theta'     = theta + u
 
 Everything is a plain array over coordinates (P,), so any loss function can be driven,
@@ -15,28 +15,65 @@ numbers in a state, such as the count of steps ``"t"``, have none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import cos, pi
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.errors import InputError
+from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
+from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
 Phi: TypeAlias = dict[str, Array]
 State: TypeAlias = dict[str, Any]  # arrays, and the whole number "t"
 
 
+class Context(NamedTuple):
+    """What is known of a step beside derivatives: where in its run it lies, and how large its batch is."""
+
+    step: int = 0  # steps made before
+    n_steps: int | None = None  # of the whole run; None where nobody knows
+    batch_size: int | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of the run that is over, 0 to 1.
+
+        Raises
+        ------
+        InputError
+            If the length of the run is not known.
+        """
+        if self.n_steps is None:
+            raise InputError("this optimizer goes by the length of the run: say how many steps there will be")
+        return min(self.step / self.n_steps, 1.0)
+
+    @property
+    def samples(self) -> int:
+        """The batch size.
+
+        Raises
+        ------
+        InputError
+            If it is not known.
+        """
+        if self.batch_size is None:
+            raise InputError("this optimizer goes by the batch size: say how many samples a batch has")
+        return self.batch_size
+
+
 class Inputs(NamedTuple):
-    """What one inner step gives the optimizer, and what its adjoint gives cotangents for."""
+    """What one inner step gives the optimizer; its adjoint gives cotangents for all but the context."""
 
     loss: float
     g: Array  # (P,)
     h: Array | None  # (P,); None for an optimizer that uses no curvature
     theta: Array | None = None  # (P,) before the step; None for an optimizer that does not ask for it
+    context: Context = Context()
 
 
 class UpdateAdjoint(NamedTuple):
@@ -50,6 +87,12 @@ class UpdateAdjoint(NamedTuple):
     theta: Array | None = None
 
 
+SCHEDULES: Mapping[str, Callable[[Context], float]] = {
+    "constant": lambda context: 1.0,
+    "cosine": lambda context: 0.5 * (1.0 + cos(pi * context.share)),
+}
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """The protocol of all optimizers, hand-designed and learned.
@@ -61,14 +104,23 @@ class Optimizer:
     execution
         Threads, and the chunks of coordinates that learned optimizers work on; changes no
         result but the last bits, and is no part of what makes two optimizers equal.
+    schedule
+        What every update is multiplied by, over the length of the run (`SCHEDULES`):
+        ``"constant"``, 1; ``"cosine"``, from 1 down to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983).
     """
 
     layout: Layout
     execution: Execution | None = field(default=None, compare=False, repr=False, kw_only=True)
+    schedule: str = field(default="constant", kw_only=True)
 
     name: ClassVar[str] = ""
     uses_curvature: ClassVar[bool] = False
     learned: ClassVar[bool] = False  # True where phi is made to be learned while theta is
+    basis: ClassVar[str] = "coordinates"  # what it works in unless told otherwise (`make_optimizer`)
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("schedule", self.schedule, SCHEDULES)
 
     @property
     def uses_theta(self) -> bool:
@@ -83,27 +135,45 @@ class Optimizer:
         """Return the state before the first step, arrays of theta's library and dtype."""
         raise NotImplementedError
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return the update u (P,) and the next state; changes none of its arguments.
 
         Raises
         ------
         InputError
-            If the optimizer uses curvature and ``h`` is None, or uses theta and ``theta`` is None.
+            If the optimizer needs h, theta, the length of the run or the batch size, and the inputs lack it.
         """
         raise NotImplementedError
 
-    def inputs(self, theta: Array, loss: float, g: Array, h: Array | None) -> Inputs:
-        """Return what one step gives this optimizer: theta only where it asks for it."""
-        return Inputs(loss, g, h, theta if self.uses_theta else None)
+    def scheduled(self, context: Context) -> float:
+        """Return what the schedule multiplies the update of this step by."""
+        return SCHEDULES[self.schedule](context)
+
+    def look(
+        self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State
+    ) -> tuple[Inputs, State]:
+        """Evaluate ``optimizee`` at ``theta``; return what `update` asks for, and the state to give it.
+
+        The latter is ``state`` itself, but where the optimizer takes a new look at the curvature (`InBasis`).
+        """
+        evaluation = optimizee.evaluate(theta, batch, self.uses_curvature)
+        return self._inputs(evaluation, theta, context), state
+
+    def _inputs(
+        self, evaluation: tuple[float, Array, Array | None], theta: Array, context: Context
+    ) -> Inputs:
+        return Inputs(*evaluation, theta=theta if self.uses_theta else None, context=context)
+
+    def look_adjoint(self, before: State, after: State, a_state: State) -> State:
+        """Return the cotangent of the state ``before`` a `look` that made ``after`` of it."""
+        return a_state
+
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        """Return ``state`` with ``turn`` done to all that is linear in g (P,): first-moment averages.
+
+        ``state`` may be one of cotangents, of which some are missing.
+        """
+        return state
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
@@ -115,7 +185,7 @@ class Optimizer:
         """Return the state before each of ``steps``; the first of them is ``state``."""
         states = [state]
         for inputs in steps[:-1]:
-            states.append(self.update(phi, states[-1], *inputs)[1])
+            states.append(self.update(phi, states[-1], inputs)[1])
         return states
 
     def unroll_adjoint(
@@ -173,6 +243,7 @@ class HandDesigned(Optimizer):
     learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.learning_rate > 0:
             raise InputError(f"{self.name}: the learning rate must be positive, not {self.learning_rate}")
 
@@ -184,8 +255,11 @@ class HandDesigned(Optimizer):
         """Return the empty state of an optimizer that remembers nothing."""
         return {}
 
+    def rate(self, phi: Phi, inputs: Inputs) -> Array:
+        """Return the learning rate of a step: what phi says, times what the schedule says."""
+        return phi["learning_rate"] * self.scheduled(inputs.context)
 
-def rate_adjoint(learning_rate: Array, direction: Array, a_u: Array) -> Phi:
-    """Return a_phi for u = -learning_rate * direction."""
-    a_rate = array_module(direction).vdot(direction, a_u)
-    return {"learning_rate": -a_rate.reshape(learning_rate.shape)}
+    def rate_adjoint(self, phi: Phi, inputs: Inputs, direction: Array, a_u: Array) -> Phi:
+        """Return a_phi for u = -rate * direction."""
+        a_rate = array_module(direction).vdot(direction, a_u) * self.scheduled(inputs.context)
+        return {"learning_rate": -a_rate.reshape(phi["learning_rate"].shape)}

@@ -17,7 +17,7 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
@@ -28,18 +28,21 @@ import numpy as np
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
-from l2lnp.kernels.lstm import BLOCK, Sizes, Weights, advance, begin, end, fold, unfold
-from l2lnp.kernels.lstm_adjoint import reverse
+from l2lnp.kernels import lstm, lstm_adjoint, twin
+from l2lnp.kernels.lstm import BLOCK, Sizes, Tape, Weights
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.chunks import Chunk, Span, cut, groups, join
 from l2lnp.optimizers.features import FEATURES
-from l2lnp.optimizers.preprocessing import Chunk, Preprocessing, Statistics, cut, groups
+from l2lnp.optimizers.preprocessing import Preprocessing, Statistics
 from l2lnp.optimizers.signals import Segments
-from l2lnp.optimizers.step_scale import STEP_UNITS, StepScale
+from l2lnp.optimizers.weight_unit import WeightUnit
 from l2lnp.workspace import Workspace
 
 HEADS = ("tanh", "linear")
+STEP_UNITS = ("fixed", "weights")
 PER = ("layer", "kind")
 FORGET_BIAS = 1.0
+CHUNKS_OF_SPAN = 8  # whose features are computed together, in fewer and longer passes
 HEAD_INIT = 0.01  # deviation of the initial output weights: the first steps are small
 
 
@@ -68,8 +71,8 @@ class LSTM(Optimizer):
     phi has, for each layer or kind, ``{name}/lstm1/w`` (4 S1, F + S1), ``{name}/lstm1/b``
     (4 S1,), ``{name}/lstm2/w`` (4 S2, S1 + S2), ``{name}/lstm2/b`` (4 S2,), ``{name}/head/w``
     (1, S2) and ``{name}/head/b`` (1,), gates in the order i, f, o, n. The state has
-    ``moments`` (n_moments, P), ``lstm`` (2 S1 + 2 S2, P), the rows of the latter being
-    hidden1, hidden2, cell1, cell2, and ``t``, the number of steps taken.
+    ``moments`` (n_moments, P), ``t``, the number of steps taken, ``lstm`` ((2 S1 + 2 S2) P,)
+    and ``chunk``, the size of the chunks in which ``lstm`` is laid out (`coordinatewise`).
     """
 
     features: tuple[str, ...] = ("rnnprop",)
@@ -84,6 +87,7 @@ class LSTM(Optimizer):
     learned: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for what, chosen, known in (
             *(("feature", feature, tuple(FEATURES)) for feature in self.features),
             ("head", self.head, HEADS),
@@ -113,7 +117,7 @@ class LSTM(Optimizer):
     @property
     def uses_theta(self) -> bool:
         """Whether `update` needs theta."""
-        return self.step_unit == "weights"
+        return self.step_unit == "weights" or self._preprocessing.uses_theta
 
     def phi_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each entry of phi by path."""
@@ -136,44 +140,53 @@ class LSTM(Optimizer):
         return phi
 
     def init_state(self, theta: Array) -> State:
-        """Return all zeros: ``moments`` (n_moments, P), ``lstm`` (2 S1 + 2 S2, P), ``t``."""
+        """Return all zeros: ``moments`` (n_moments, P), ``lstm`` ((2 S1 + 2 S2) P,), ``t``; and ``chunk``."""
         xp, n = array_module(theta), theta.size
-        n_moments, n_lstm = len(self._preprocessing.averages), 2 * self._sizes.n_hidden
         return {
-            "moments": xp.zeros((n_moments, n), theta.dtype),
-            "lstm": xp.zeros((n_lstm, n), theta.dtype),
+            "moments": xp.zeros((len(self._preprocessing.averages), n), theta.dtype),
+            "lstm": xp.zeros(self._n_rows * n, theta.dtype),
+            "chunk": self._execution.chunk,
             "t": 0,
         }
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        if "moments" not in state:
+            return state
+        moments = array_module(state["moments"]).array(state["moments"])
+        for row, average in enumerate(self._preprocessing.averages):
+            if average.of == "g":
+                moments[row] = turn(moments[row])
+        return {**state, "moments": moments}
+
+    def coordinatewise(self, state: State) -> Array:
+        """Return the rows hidden1, hidden2, cell1, cell2 of ``state["lstm"]``, (2 S1 + 2 S2, P)."""
+        lstm = self._lstm(state)
+        parts = [chunk.of(lstm, self._n_rows) for chunk in self._chunks]
+        return array_module(lstm).concatenate(parts, axis=1)
+
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return the update u (P,) and the next state."""
-        inputs = self._checked(Inputs(loss, g, h, theta))
+        inputs = self._checked(inputs)
         moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
-        weights, scales = self._fold(phi), self._step_scale.of_tensors(inputs)
-        xp, chunks = array_module(g), self._chunks
-        u, lstm = xp.empty_like(g), xp.empty_like(state["lstm"])
+        weights, scales, g = self._fold(phi), self._scales(inputs), inputs.g
+        t, before, spans, kernels = state["t"] + 1, self._lstm(state), self._spans(1), twin(lstm, g)
+        u, after = array_module(g).empty_like(g), self._execution.workspace.lend(before.shape, before)
 
         def run(index: int) -> None:
-            chunk = chunks[index]
-            here = chunk.coordinates
-            tape = begin(self._sizes, 1, state["lstm"][:, here], self._space())
-            rows = tape.features(0)
-            self._preprocessing.fill(
-                rows, moments[:, here], state["t"] + 1, chunk.of(inputs), statistics, chunk.tensors
-            )
-            u[here] = chunk.tensors.spread(scales) * self._head(advance(weights[chunk.group], tape, 0))
-            end(self._sizes, tape, lstm[:, here])
+            span = spans[index]
+            here = span.coordinates
+            rows = self._space().empty("features", (self._sizes.n_features, span.n), g)
+            self._preprocessing.fill(rows, moments[:, here], t, span.of(inputs), statistics, span.tensors)
+            for chunk, tape in self._tapes(span, 1, g):
+                end_of_chunk = chunk.of(after, self._n_rows)
+                kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows), end_of_chunk)
+                tape.features(0)[...] = rows[:, span.place(chunk)]
+                u[chunk.coordinates] = kernels.advance(weights[chunk.group], tape, 0)
+                kernels.end(self._sizes, tape, end_of_chunk)
+            u[here] = span.tensors.spread(scales) * self._head(u[here])
 
-        self._execution.map(run, len(chunks))
-        return u, {"moments": moments, "lstm": lstm, "t": state["t"] + 1}
+        self._execution.map(run, len(spans))
+        return u, {"moments": moments, "lstm": after, "chunk": state["chunk"], "t": t}
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
@@ -185,10 +198,17 @@ class LSTM(Optimizer):
         output = array_module(a_u).empty_like(a_u)
         a_phi, a_lstm = self._bptt(phi, state, [inputs], [statistics], [a_u], a_state, a_rows, output)
         a_moments, a = self._preprocessing.adjoint(
-            a_rows, a_state.get("moments"), moments, state["t"] + 1, inputs, statistics, self._tensors
+            a_rows,
+            a_state.get("moments"),
+            moments,
+            state["t"] + 1,
+            inputs,
+            self._units(inputs),
+            statistics,
+            self._tensors,
         )
         a_h = None if inputs.h is None else a.h
-        a_theta = self._step_scale.adjoint(inputs, self._tensors.mean(a_u * output))
+        a_theta = self._theta_adjoint(inputs, self._tensors.mean(a_u * output), a.units)
         return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h, a_theta)
 
     def unroll_adjoint(
@@ -221,36 +241,56 @@ class LSTM(Optimizer):
 
         For a single step, fill ``a_rows`` (F, P), and ``outputs`` (P,) with the update before it is scaled.
         """
-        xp, weights = array_module(*a_u), self._fold(phi)
-        scales = [self._step_scale.of_tensors(inputs) for inputs in steps]
-        chunks = self._chunks_of_unroll(len(steps))
-        a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(state["lstm"])
+        xp, weights, before = array_module(*a_u), self._fold(phi), self._lstm(state)
+        scales = [self._scales(inputs) for inputs in steps]
+        spans, kernels, adjoint = self._spans(len(steps)), twin(lstm, before), twin(lstm_adjoint, before)
+        a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(before)
 
-        def run(index: int) -> Weights:
-            chunk, space = chunks[index], self._space()
-            here, mine = chunk.coordinates, weights[chunk.group]
-            tape = begin(self._sizes, len(steps), state["lstm"][:, here], space)
-            moments, a_outputs = state["moments"][:, here], []
-            for t, inputs in enumerate(map(chunk.of, steps)):
-                moments, rows = self._preprocessing.advance(moments, inputs), tape.features(t)
-                self._preprocessing.fill(
-                    rows, moments, state["t"] + 1 + t, inputs, statistics[t], chunk.tensors
-                )
-                output = advance(mine, tape, t)
-                a_outputs.append(self._head_adjoint(output, chunk.tensors.spread(scales[t]) * a_u[t][here]))
+        def run(index: int) -> list[Weights]:
+            span, space, a = spans[index], self._space(), []
+            rows = self._rows(span, state, steps, statistics)
+            a_heads = [
+                span.tensors.spread(scale) * a_u_t[span.coordinates]
+                for scale, a_u_t in zip(scales, a_u, strict=True)
+            ]
+            for chunk, tape in self._tapes(span, len(steps), before):
+                inside, mine, a_outputs = span.place(chunk), weights[chunk.group], []
+                kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows))
+                for t, a_head in enumerate(a_heads):
+                    tape.features(t)[...] = rows[t, :, inside]
+                    output = kernels.advance(mine, tape, t)
+                    a_outputs.append(self._head_adjoint(output, a_head[inside]))
                 if outputs is not None:
-                    outputs[here] = self._head(output)
-            a_features = None if a_rows is None else a_rows[None, :, here]
-            return reverse(self._sizes, mine, tape, a_outputs, a_lstm[:, here], space, a_features)
+                    outputs[chunk.coordinates] = self._head(output)
+                a_features = None if a_rows is None else a_rows[None, :, chunk.coordinates]
+                a_chunk = chunk.of(a_lstm, self._n_rows)
+                a.append(adjoint.reverse(self._sizes, mine, tape, a_outputs, a_chunk, space, a_features))
+            return a
 
         sums: dict[str, Weights] = {}
-        for chunk, a in zip(chunks, self._execution.map(run, len(chunks)), strict=True):
-            total = sums.get(chunk.group)
-            sums[chunk.group] = (
-                a if total is None else Weights(*(x + y for x, y in zip(total, a, strict=True)))
-            )
-        a_phi = {f"{group}/{path}": a for group in self.groups for path, a in unfold(sums[group]).items()}
+        for span, of_chunks in zip(spans, self._execution.map(run, len(spans)), strict=True):
+            for chunk, a in zip(span.chunks, of_chunks, strict=True):
+                total = sums.get(chunk.group)
+                sums[chunk.group] = (
+                    a if total is None else Weights(*(x + y for x, y in zip(total, a, strict=True)))
+                )
+        a_phi = {
+            f"{group}/{path}": a for group in self.groups for path, a in kernels.unfold(sums[group]).items()
+        }
         return a_phi, a_lstm
+
+    def _rows(
+        self, span: Span, state: State, steps: Sequence[Inputs], statistics: Sequence[Statistics]
+    ) -> Array:
+        """Return the features (T, F, n) of all steps over a span, in the arena."""
+        moments = state["moments"][:, span.coordinates]
+        rows = self._space().empty("features", (len(steps), self._sizes.n_features, span.n), moments)
+        for t, inputs in enumerate(map(span.of, steps)):
+            moments = self._preprocessing.advance(moments, inputs)
+            self._preprocessing.fill(
+                rows[t], moments, state["t"] + 1 + t, inputs, statistics[t], span.tensors
+            )
+        return rows
 
     def _head(self, output: Array) -> Array:
         return output if self.head == "linear" else array_module(output).tanh(output)
@@ -262,13 +302,36 @@ class LSTM(Optimizer):
 
     def _observe(self, moments: Array, t: int, inputs: Inputs) -> tuple[Array, Statistics]:
         after = self._preprocessing.advance(moments, inputs)
-        return after, self._preprocessing.statistics(after, t, inputs, self._tensors)
+        units = self._units(inputs)
+        return after, self._preprocessing.statistics(after, t, inputs, units, self._tensors)
+
+    def _units(self, inputs: Inputs) -> Array | None:
+        """Return the size of the weights for each tensor, (n_tensors,), where anything goes by it."""
+        return self._weight_unit.of_tensors(inputs.theta) if self.uses_theta else None
+
+    def _scales(self, inputs: Inputs) -> Array:
+        """Return what the output is multiplied by for each tensor, (n_tensors,)."""
+        factor, xp = self._factor(inputs), array_module(inputs.g)
+        if self.step_unit == "fixed":
+            return xp.full(len(self.layout.tensors), factor, inputs.g.dtype)
+        return factor * self._weight_unit.of_tensors(inputs.theta)
+
+    def _factor(self, inputs: Inputs) -> float:
+        return self.output_scale * self.scheduled(inputs.context)
+
+    def _theta_adjoint(self, inputs: Inputs, a_output: Array, a_units: Array) -> Array | None:
+        """Return a_theta from the mean cotangent over each tensor of its scale, and that of the units."""
+        if not self.uses_theta:
+            return None
+        if self.step_unit == "weights":
+            a_units = a_units + self._factor(inputs) * a_output * self._tensors.counts(a_output)
+        return self._weight_unit.adjoint(inputs.theta, a_units)
 
     def _checked(self, inputs: Inputs) -> Inputs:
         """Return the inputs, h being None where no feature reads it."""
         if self.uses_theta and inputs.theta is None:
-            raise InputError(f"{self.name} with step_unit='weights' needs theta beside loss, g and h")
-        if not any(feature.uses_curvature for feature in self._preprocessing.features):
+            raise InputError(f"{self.name} with this step unit and these features needs theta beside g and h")
+        if not self._preprocessing.uses_curvature:
             return inputs._replace(h=None)
         if inputs.h is None:
             raise InputError(
@@ -278,11 +341,12 @@ class LSTM(Optimizer):
 
     def _fold(self, phi: Phi) -> dict[str, Weights]:
         paths = self._sizes.shapes()
-        return {group: fold({path: phi[f"{group}/{path}"] for path in paths}) for group in self.groups}
+        canonical = {group: {path: phi[f"{group}/{path}"] for path in paths} for group in self.groups}
+        return {group: twin(lstm, of["head/w"]).fold(of) for group, of in canonical.items()}
 
     @cached_property
-    def _step_scale(self) -> StepScale:
-        return StepScale(self.layout, self.step_unit, self.output_scale)
+    def _weight_unit(self) -> WeightUnit:
+        return WeightUnit(self.layout)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:
@@ -291,6 +355,20 @@ class LSTM(Optimizer):
     @cached_property
     def _sizes(self) -> Sizes:
         return Sizes(self._preprocessing.n_rows, self.n_units)
+
+    @property
+    def _n_rows(self) -> int:
+        """Rows of hidden states and cells."""
+        return 2 * self._sizes.n_hidden
+
+    def _lstm(self, state: State) -> Array:
+        """Return the part of the state that is laid out in chunks, if they are this optimizer's."""
+        if state["chunk"] != self._execution.chunk:
+            raise InputError(
+                f"{self.name}: the state is laid out in chunks of {state['chunk']} coordinates: "
+                f"go on with them, not with chunks of {self._execution.chunk}"
+            )
+        return state["lstm"]
 
     @cached_property
     def _tensors(self) -> Segments:
@@ -304,10 +382,26 @@ class LSTM(Optimizer):
     def _chunks(self) -> Sequence[Chunk]:
         return cut(self.layout, self.per, self._execution.chunk, BLOCK)
 
-    def _chunks_of_unroll(self, n_steps: int) -> Sequence[Chunk]:
-        """Cut smaller where many steps are kept, so that a chunk's tape stays in cache."""
-        size = self._execution.chunk * 16 // n_steps // BLOCK * BLOCK
-        return cut(self.layout, self.per, min(self._execution.chunk, max(BLOCK, size)), BLOCK)
+    def _spans(self, n_steps: int) -> Sequence[Span]:
+        """Return the spans; their chunks are smaller where many steps are kept, for the sake of the tape."""
+        if n_steps not in self._spans_by_steps:
+            size = max(BLOCK, self._execution.chunk * 16 // n_steps // BLOCK * BLOCK)
+            chunks = [piece for chunk in self._chunks for piece in chunk.cut(size)]
+            self._spans_by_steps[n_steps] = join(self.layout, chunks, CHUNKS_OF_SPAN)
+        return self._spans_by_steps[n_steps]
+
+    def _tapes(self, span: Span, n_steps: int, like: Array) -> Iterator[tuple[Chunk, Tape]]:
+        """Yield each chunk of ``span`` with a tape; chunks of the same size use the same."""
+        n = 0
+        for chunk in span.chunks:
+            if chunk.n != n:
+                n = chunk.n
+                tape = twin(lstm, like).blank_tape(self._sizes, n_steps, n, like, self._space())
+            yield chunk, tape
+
+    @cached_property
+    def _spans_by_steps(self) -> dict[int, Sequence[Span]]:
+        return {}
 
     def _space(self) -> Workspace:
         """Return the arena of the calling thread."""

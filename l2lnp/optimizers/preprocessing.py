@@ -1,11 +1,11 @@
-"""The features of a learned optimizer, one above the other, and where coordinates are cut into chunks."""
+"""The features of a learned optimizer, one above the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.base import Inputs
@@ -18,7 +18,6 @@ from l2lnp.optimizers.signals import (
     advance_adjoint,
     look,
 )
-from l2lnp.tree import Layout
 
 Statistics: TypeAlias = list[Array | None]  # of each feature, (n_statistics, n_tensors) or None
 
@@ -48,15 +47,27 @@ class Preprocessing:
         """Return the moments (n_moments, n) after a step that saw ``inputs``."""
         return advance(self.averages, moments, inputs.g, inputs.h)
 
-    def statistics(self, moments: Array, t: int, inputs: Inputs, tensors: Segments) -> Statistics:
+    @cached_property
+    def uses_curvature(self) -> bool:
+        """Whether any feature reads h."""
+        return any(feature.uses_curvature for feature in self.features)
+
+    @cached_property
+    def uses_theta(self) -> bool:
+        """Whether any feature reads the size of the weights."""
+        return any(feature.uses_theta for feature in self.features)
+
+    def statistics(
+        self, moments: Array, t: int, inputs: Inputs, units: Array | None, tensors: Segments
+    ) -> Statistics:
         """Return what whole tensors have in common at step ``t``; moments (n_moments, P) after it."""
-        signals = look(self.averages, moments, t, inputs)
+        signals = look(self.averages, moments, t, inputs, units)
         return [feature.statistics(signals, tensors) for feature in self.features]
 
     def fill(
         self, rows: Array, moments: Array, t: int, inputs: Inputs, statistics: Statistics, tensors: Segments
     ) -> None:
-        """Fill ``rows`` (F, n) with the features of a chunk that runs through ``tensors``."""
+        """Fill ``rows`` (F, n) with the features of coordinates that run through ``tensors``."""
         signals = look(self.averages, moments, t, inputs)
         filled = 0
         for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
@@ -71,14 +82,15 @@ class Preprocessing:
         moments: Array,
         t: int,
         inputs: Inputs,
+        units: Array | None,
         statistics: Statistics,
         tensors: Segments,
     ) -> tuple[Array, Cotangents]:
-        """Return the cotangents of the moments before the step, and of loss, g and h, over all coordinates.
+        """Return the cotangents of the moments before the step, and of all signals, over all coordinates.
 
         ``a_moments`` belongs to the moments after the step; None stands for zero.
         """
-        signals = look(self.averages, moments, t, inputs)
+        signals = look(self.averages, moments, t, inputs, units)
         a = Cotangents(inputs.g)
         used = 0
         for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
@@ -91,41 +103,3 @@ class Preprocessing:
 
 def _spread(statistics: Statistics, tensors: Segments) -> Statistics:
     return [None if s is None else tensors.spread(s) for s in statistics]
-
-
-class Chunk(NamedTuple):
-    """Neighbouring coordinates that share one LSTM and go through it together."""
-
-    group: str
-    coordinates: slice
-    tensors: Segments
-
-    def of(self, inputs: Inputs) -> Inputs:
-        """Return this chunk's part of the inputs."""
-        h = None if inputs.h is None else inputs.h[self.coordinates]
-        return Inputs(inputs.loss, inputs.g[self.coordinates], h)
-
-
-def groups(layout: Layout, per: str) -> dict[int, str]:
-    """Return the name of each layer's LSTM: its index (``per="layer"``) or its kind (``per="kind"``)."""
-    return {index: str(index) if per == "layer" else kind for index, (kind, _) in layout.layers.items()}
-
-
-def cut(layout: Layout, per: str, size: int, multiple: int) -> Sequence[Chunk]:
-    """Cut the coordinates into chunks of at most ``size``, of even multiples of ``multiple`` but the last."""
-    multiple = min(multiple, size)
-    name = groups(layout, per)
-    runs: list[tuple[str, int, int]] = []
-    for index, (_, span) in layout.layers.items():
-        if runs and runs[-1][0] == name[index]:
-            runs[-1] = (name[index], runs[-1][1], span.stop)
-        else:
-            runs.append((name[index], span.start, span.stop))
-    chunks = []
-    for group, start, stop in runs:
-        n_chunks = -(-(stop - start) // size)
-        even = min(size, -(-(stop - start) // (n_chunks * multiple)) * multiple)
-        for first in range(start, stop, even):
-            span = slice(first, min(first + even, stop))
-            chunks.append(Chunk(group, span, Segments.of(layout, span)))
-    return chunks

@@ -13,7 +13,6 @@ from l2lnp.optimizers.base import (
     State,
     UpdateAdjoint,
     moving_average,
-    rate_adjoint,
     sqrt_adjoint,
 )
 
@@ -37,28 +36,21 @@ class RMSprop(HandDesigned):
         """Return ``{"v": (P,)}``."""
         return {"v": array_module(theta).zeros_like(theta)}
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return u and v'."""
-        v = moving_average(self.decay, state["v"], g**2)
-        return -phi["learning_rate"] * g / (v**0.5 + self.epsilon), {"v": v}
+        v = moving_average(self.decay, state["v"], inputs.g**2)
+        return -self.rate(phi, inputs) * inputs.g / (v**0.5 + self.epsilon), {"v": v}
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
     ) -> UpdateAdjoint:
         """Adjoint of `update`."""
-        alpha, g = phi["learning_rate"], inputs.g
+        alpha, g = self.rate(phi, inputs), inputs.g
         root = moving_average(self.decay, state["v"], g**2) ** 0.5
         scale = 1.0 / (root + self.epsilon)
         a_direction = -alpha * a_u
         a_root = -a_direction * g * scale**2
         a_v = a_state.get("v", 0.0) + sqrt_adjoint(root, a_root)
         a_g = a_direction * scale + 2.0 * (1.0 - self.decay) * g * a_v
-        return UpdateAdjoint(rate_adjoint(alpha, g * scale, a_u), {"v": self.decay * a_v}, 0.0, a_g, None)
+        a_phi = self.rate_adjoint(phi, inputs, g * scale, a_u)
+        return UpdateAdjoint(a_phi, {"v": self.decay * a_v}, 0.0, a_g, None)

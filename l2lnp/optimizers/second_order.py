@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
-from l2lnp.optimizers.base import HandDesigned, Inputs, Phi, State, UpdateAdjoint, rate_adjoint
+from l2lnp.optimizers.base import HandDesigned, Inputs, Phi, State, UpdateAdjoint
 
 
 @dataclass(frozen=True)
@@ -26,27 +26,20 @@ class SOU(HandDesigned):
     name: ClassVar[str] = "sou"
     uses_curvature: ClassVar[bool] = True
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return u and the empty state."""
-        if h is None:
+        if inputs.h is None:
             raise InputError("sou needs second derivatives h: evaluate the loss with a curvature mode")
-        return -phi["learning_rate"] * g / (abs(h) + self.epsilon), {}
+        return -self.rate(phi, inputs) * inputs.g / (abs(inputs.h) + self.epsilon), {}
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
     ) -> UpdateAdjoint:
         """Adjoint of `update`; |h| has slope 0 at h = 0."""
-        alpha, g = phi["learning_rate"], inputs.g
+        alpha, g = self.rate(phi, inputs), inputs.g
         h: Array = inputs.h
         scale = 1.0 / (abs(h) + self.epsilon)
         a_direction = -alpha * a_u
         a_h = -a_direction * g * scale**2 * array_module(h).sign(h)
-        return UpdateAdjoint(rate_adjoint(alpha, g * scale, a_u), {}, 0.0, a_direction * scale, a_h)
+        a_phi = self.rate_adjoint(phi, inputs, g * scale, a_u)
+        return UpdateAdjoint(a_phi, {}, 0.0, a_direction * scale, a_h)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from l2lnp.backend import Array, array_module
-from l2lnp.optimizers.base import HandDesigned, Inputs, Phi, State, UpdateAdjoint, rate_adjoint
+from l2lnp.optimizers.base import HandDesigned, Inputs, Phi, State, UpdateAdjoint
 
 
 @dataclass(frozen=True)
@@ -17,24 +18,16 @@ class SGD(HandDesigned):
 
     name: ClassVar[str] = "sgd"
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return u and the empty state."""
-        return -phi["learning_rate"] * g, {}
+        return -self.rate(phi, inputs) * inputs.g, {}
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
     ) -> UpdateAdjoint:
         """Adjoint of `update`."""
-        alpha = phi["learning_rate"]
-        return UpdateAdjoint(rate_adjoint(alpha, inputs.g, a_u), {}, 0.0, -alpha * a_u, None)
+        a_phi = self.rate_adjoint(phi, inputs, inputs.g, a_u)
+        return UpdateAdjoint(a_phi, {}, 0.0, -self.rate(phi, inputs) * a_u, None)
 
 
 @dataclass(frozen=True)
@@ -50,24 +43,20 @@ class Momentum(HandDesigned):
         """Return ``{"m": (P,)}``."""
         return {"m": array_module(theta).zeros_like(theta)}
 
-    def update(
-        self,
-        phi: Phi,
-        state: State,
-        loss: float,
-        g: Array,
-        h: Array | None,
-        theta: Array | None = None,
-    ) -> tuple[Array, State]:
+    def carried(self, state: State, turn: Callable[[Array], Array]) -> State:
+        return {**state, "m": turn(state["m"])} if "m" in state else state
+
+    def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return u and m'."""
-        m = self.momentum * state["m"] + g
-        return -phi["learning_rate"] * m, {"m": m}
+        m = self.momentum * state["m"] + inputs.g
+        return -self.rate(phi, inputs) * m, {"m": m}
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
     ) -> UpdateAdjoint:
         """Adjoint of `update`."""
-        alpha = phi["learning_rate"]
         m = self.momentum * state["m"] + inputs.g
-        a_m = a_state.get("m", 0.0) - alpha * a_u
-        return UpdateAdjoint(rate_adjoint(alpha, m, a_u), {"m": self.momentum * a_m}, 0.0, a_m, None)
+        a_m = a_state.get("m", 0.0) - self.rate(phi, inputs) * a_u
+        return UpdateAdjoint(
+            self.rate_adjoint(phi, inputs, m, a_u), {"m": self.momentum * a_m}, 0.0, a_m, None
+        )

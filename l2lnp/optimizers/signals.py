@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.optimizers.base import Inputs, moving_average
+from l2lnp.optimizers.base import Context, Inputs, moving_average
 from l2lnp.tree import Layout
 
 
@@ -41,6 +41,8 @@ class Signals(NamedTuple):
     g: Array  # (n,)
     h: Array  # (n,), or None where no feature reads it
     averages: dict[Average, Array]  # (n,) each, bias-corrected
+    units: Array  # (n_tensors,) sizes of the weights (`WeightUnit`), or None where no feature reads them
+    context: Context
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Cotangents:
     g: Array = field(init=False)
     h: Array = field(init=False)
     averages: dict[Average, Array] = field(default_factory=dict)
+    units: Array = 0.0  # (n_tensors,), or zero
 
     def __post_init__(self) -> None:
         xp = array_module(self.like)
@@ -70,10 +73,12 @@ def advance(averages: Sequence[Average], moments: Array, g: Array, h: Array | No
     return after
 
 
-def look(averages: Sequence[Average], moments: Array, t: int, inputs: Inputs) -> Signals:
+def look(
+    averages: Sequence[Average], moments: Array, t: int, inputs: Inputs, units: Array | None = None
+) -> Signals:
     """Return the signals of step number ``t`` (from 1), with the ``moments`` after it."""
     corrected = {a: moments[row] / a.correction(t) for row, a in enumerate(averages)}
-    return Signals(inputs.loss, inputs.g, inputs.h, corrected)
+    return Signals(inputs.loss, inputs.g, inputs.h, corrected, units, inputs.context)
 
 
 def advance_adjoint(
@@ -118,18 +123,24 @@ class Segments:
         return cls(inside[0][0], tuple(size for _, size in inside))
 
     def spread(self, values: Array) -> Array:
-        """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n)."""
-        mine = values[..., self.first : self.first + len(self.sizes)]
-        return array_module(values).repeat(mine, self.sizes, axis=-1)
+        """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n), to be read only."""
+        xp, mine = array_module(values), values[..., self.first : self.first + len(self.sizes)]
+        if len(self.sizes) == 1:
+            return xp.broadcast_to(mine, (*values.shape[:-1], *self.sizes))
+        return xp.repeat(mine, self.sizes, axis=-1)
+
+    def counts(self, like: Array) -> Array:
+        """Return the number of coordinates of each tensor, (n_tensors,), as an array like ``like``."""
+        return array_module(like).asarray(self.sizes, like.dtype)
 
     def mean(self, x: Array) -> Array:
         """Return the mean of x (n,) over each tensor, summed in float64, as (n_tensors,) of x's dtype."""
         xp = array_module(x)
-        stops = np.cumsum(self.sizes)
-        means = [
-            x[stop - size : stop].mean(dtype=np.float64) for size, stop in zip(self.sizes, stops, strict=True)
-        ]
-        return xp.stack(means).astype(x.dtype)
+        means, start = xp.empty(len(self.sizes), x.dtype), 0
+        for index, size in enumerate(self.sizes):
+            means[index] = x[start : start + size].sum(dtype=np.float64) / size
+            start += size
+        return means
 
     def rms(self, x: Array) -> Array:
         """Return the root mean square of x (n,) over each tensor; does not overflow where x does not."""

@@ -70,14 +70,20 @@ def load_learned_optimizer(name_or_path: str) -> LearnedOptimizer:
     InputError
         If there is none, or the file is damaged.
     """
+    path = find_learned_file(name_or_path)
+    return read_sealed(path, "learned optimizer", lambda file: read_phi(file["phi"]))
+
+
+def find_learned_file(name_or_path: str) -> Path:
+    """Return the file that a learned optimizer's name, file, or run folder stands for."""
     path = Path(name_or_path)
     if path.is_dir():
-        path = path / "checkpoint.h5"
-    elif not name_or_path.endswith(_SUFFIXES):
-        if name_or_path not in pretrained_names():
-            raise unknown_name("learned optimizer", name_or_path, [*pretrained_names(), "or a file FILE.h5"])
-        path = Path(str(resources.files(__name__) / f"{name_or_path}.h5"))
-    return read_sealed(path, "learned optimizer", lambda file: read_phi(file["phi"]))
+        return path / "checkpoint.h5"
+    if name_or_path.endswith(_SUFFIXES):
+        return path
+    if name_or_path not in pretrained_names():
+        raise unknown_name("learned optimizer", name_or_path, [*pretrained_names(), "or a file FILE.h5"])
+    return Path(str(resources.files(__name__) / f"{name_or_path}.h5"))
 
 
 def save_learned_optimizer(path: Path, learned: LearnedOptimizer) -> None:

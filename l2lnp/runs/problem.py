@@ -84,13 +84,17 @@ def load_data(settings: TrainSettings) -> Dataset:
     return load_dataset(settings.data, folder, settings.memory_limit_mb << 20)
 
 
-def pose(settings: TrainSettings, network_file: NetworkFile | None = None) -> Problem:
+def pose(
+    settings: TrainSettings, network_file: NetworkFile | None = None, dataset: Dataset | None = None
+) -> Problem:
     """Load the data and build network, optimizer and learner.
 
     Parameters
     ----------
     network_file
         The network of a run that goes on; otherwise ``settings.network`` is looked up.
+    dataset
+        The data where they are loaded already.
 
     Raises
     ------
@@ -98,13 +102,20 @@ def pose(settings: TrainSettings, network_file: NetworkFile | None = None) -> Pr
         If a name is unknown, a file damaged, or something does not fit together.
     """
     xp = load_backend(settings.backend)
-    dataset = load_data(settings)
+    if dataset is None:
+        dataset = load_data(settings)
     for split in ("train", "test"):
         dataset.split(split)  # refuses one without pictures
     subject = describe(settings, dataset, network_file)
     task = Classification(subject.network(), settings.curvature, settings.execution, settings.seed)
     optimizer = _optimizer(settings, task)
-    learner = JointLearner(optimizer, frozen=not settings.joint, **_joint_settings(settings))
+    learner = JointLearner(
+        optimizer,
+        frozen=not settings.joint,
+        n_steps=settings.steps,
+        batch_size=settings.batch_size,
+        **_joint_settings(settings),
+    )
     return Problem(settings, dataset, subject, task, optimizer, learner, xp)
 
 
@@ -134,11 +145,9 @@ def fingerprint(dataset: Dataset) -> str:
 
 def _optimizer(settings: TrainSettings, task: Classification) -> Optimizer:
     given = dict(settings.optimizer_settings)
-    if OPTIMIZERS[settings.optimizer].learned:
-        given["execution"] = task.execution
-    else:
+    if not OPTIMIZERS[settings.optimizer].learned:
         given["learning_rate"] = settings.learning_rate
-    return make_optimizer(settings.optimizer, task.layout, **given)
+    return make_optimizer(settings.optimizer, task.layout, task.execution, **given)
 
 
 def _joint_settings(settings: TrainSettings) -> dict[str, Any]:

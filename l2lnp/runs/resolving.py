@@ -11,10 +11,9 @@ from typing import Any
 from l2lnp.backend import load_backend
 from l2lnp.curvature import ADJOINT_MODES, MODES
 from l2lnp.errors import InputError, unknown_name
-from l2lnp.execution import available_cores
+from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
-from l2lnp.optimizers import OPTIMIZERS
-from l2lnp.optimizers.base import Optimizer
+from l2lnp.optimizers import BASES, OPTIMIZERS, default_settings
 from l2lnp.pretrained import load_learned_optimizer
 from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
 
@@ -34,11 +33,12 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
         If a value is of a wrong type or out of range, or settings do not fit together.
     """
     given = {name: value for name, value in check_given(given).items() if value is not None}
-    values = {**vars(TrainSettings()), "threads": available_cores(), **given, **_of_pretrained(given)}
+    backend = load_backend(given.get("backend", TrainSettings.backend)).__name__
+    how = {"threads": available_cores()} if backend == "numpy" else ON_A_GPU
+    values = {**vars(TrainSettings()), **how, **given, **_of_pretrained(given), "backend": backend}
     if values["dtype"] not in DTYPES:
         raise unknown_name("dtype", values["dtype"], DTYPES)
     values.update(_of_optimizer(values, given))
-    values["backend"] = load_backend(values["backend"]).__name__
     return TrainSettings(**{name: full_path(name, value) for name, value in values.items()})
 
 
@@ -66,8 +66,12 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
     optimizer = OPTIMIZERS[name]
-    found: dict[str, Any] = {"optimizer_settings": _own_settings(optimizer, values["optimizer_settings"])}
-    if optimizer.uses_curvature:
+    own = own_settings(name, values["optimizer_settings"])
+    found: dict[str, Any] = {"optimizer_settings": own}
+    if own["basis"] == "kronecker":
+        _refuse(given, ["curvature"], "the curvature basis, which takes h from its own factors")
+        found["curvature"] = None
+    elif optimizer.uses_curvature:
         found["curvature"] = values["curvature"] or "hesscale"
         if found["curvature"] not in MODES:
             raise unknown_name("curvature mode", found["curvature"], MODES)
@@ -92,20 +96,20 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     return found
 
 
-_NOT_OWN = ("layout", "learning_rate", "execution")  # fields of optimizers that are given otherwise
-
-
-def _own_settings(optimizer: type[Optimizer], asked: Mapping[str, Any]) -> dict[str, Any]:
+def own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of the optimizer itself: ``asked``, and the defaults of the others."""
-    known = {f.name: f.default for f in fields(optimizer) if f.name not in _NOT_OWN}
+    known = {name: value for name, value in default_settings(optimizer).items() if name != "learning_rate"}
     for name, value in asked.items():
         if name not in known:
-            raise unknown_name(f"setting of {optimizer.name}", name, known)
+            raise unknown_name(f"setting of {optimizer}", name, known)
         wanted = type(known[name])
         fits = type(value) is wanted or (type(value), wanted) in ((int, float), (list, tuple))
         if not fits or (wanted is float and not math.isfinite(value)):
-            raise InputError(f"{optimizer.name}: {name} must be like {known[name]!r}, not {value!r}")
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in {**known, **asked}.items()}
+            raise InputError(f"{optimizer}: {name} must be like {known[name]!r}, not {value!r}")
+    found: dict[str, Any] = {**known, **asked}
+    if found["basis"] not in BASES:
+        raise unknown_name("basis", found["basis"], BASES)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _refuse(given: Mapping[str, Any], names: list[str], why: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from l2lnp.backend import Array
-from l2lnp.tree import Layout
+from l2lnp.tree import Layout, Moments
 
 
 class Optimizee(Protocol):
     """A loss function of theta (P,), evaluated on one batch at a time.
 
     A batch is whatever the optimizee understands: pictures and labels, indices, or None.
+    One whose layout has modes is an `OptimizeeWithModes`.
     """
 
     @property
@@ -26,3 +27,12 @@ class Optimizee(Protocol):
 
         None stands for zero. Used only for exact meta-gradients (``second_derivatives=True``).
         """
+
+
+class OptimizeeWithModes(Optimizee, Protocol):
+    """One that the curvature basis can be formed for: its layout says how weights are cut into modes."""
+
+    def evaluate_with_moments(
+        self, theta: Array, batch: Any, wants_h: bool, widest_mode: int
+    ) -> tuple[tuple[float, Array, Array | None], Moments]:
+        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``."""

@@ -14,7 +14,7 @@ from l2lnp.execution import Execution
 from l2lnp.layers import MeanSquaredError
 from l2lnp.network import Evaluation, Sequential
 from l2lnp.randomness import generator
-from l2lnp.tree import Layout
+from l2lnp.tree import Layout, Moments
 
 
 class Batch(NamedTuple):
@@ -57,9 +57,17 @@ class Classification:
 
     def evaluate(self, theta: Array, batch: Batch, wants_h: bool) -> Evaluation:
         """Return the batch's loss, its g and, where wanted, h at ``theta``."""
+        return self.evaluate_with_moments(theta, batch, wants_h, 0)[0]
+
+    def evaluate_with_moments(
+        self, theta: Array, batch: Batch, wants_h: bool, widest_mode: int
+    ) -> tuple[Evaluation, Moments]:
+        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``."""
         mode = self.curvature if wants_h else None
         rng = generator(self.seed, "curvature", batch.step)
-        return self.network.evaluate(theta, batch.x, self._targets(batch), mode, self.execution, rng)
+        return self.network.evaluate_with_moments(
+            theta, batch.x, self._targets(batch), widest_mode, mode, self.execution, rng
+        )
 
     def adjoint(
         self, theta: Array, batch: Batch, a_loss: float, a_g: Array | None, a_h: Array | None

@@ -23,6 +23,7 @@ from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, Layer, Max
 from l2lnp.network import Sequential
 from l2lnp.networks import find_network
 from l2lnp.randomness import generator
+from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
 
 DISTRIBUTIONS = ("mixture", "paper-mnist", "paper-digits")
@@ -46,7 +47,7 @@ class Pictures(NamedTuple):
 class Episode:
     """One drawn task: what is trained, from where, and its mini-batches."""
 
-    task: Classification
+    task: Optimizee
     theta: np.ndarray  # (P,), the initial weights
     pictures: Pictures
     batch_size: int

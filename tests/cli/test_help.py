@@ -100,9 +100,9 @@ def test_training_loads_no_library_that_it_does_not_use(tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("l2lnp tr", {"train"}),
+        ("l2lnp tr", {"train", "transfer"}),
         ("l2lnp train --opt", {"--optimizer", "--optimizer-setting"}),
-        ("l2lnp train --optimizer s", {"sgd", "sou", "slstm"}),
+        ("l2lnp train --optimizer s", {"sgd", "soap", "sou", "slstm"}),
         ("l2lnp train --curvature ex", {"exact", "exact_head"}),
         ("l2lnp gradcheck --layer co", {"conv"}),
     ],

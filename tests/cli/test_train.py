@@ -74,7 +74,7 @@ def test_options_reach_the_optimizer(capsys, folder):
     l2lnp(capsys, "train", *SHORT, *options, "--out", "run")
     text = (folder / "run" / "config.toml").read_text()
     assert "learning_rate = 0.001\n" in text
-    assert "[optimizer_settings]\nmomentum = 0.8\n" in text
+    assert '[optimizer_settings]\nschedule = "constant"\nmomentum = 0.8\nbasis = "coordinates"\n' in text
     with h5py.File(folder / "run" / "checkpoint.h5") as file:
         assert file["phi"].attrs["momentum"] == 0.8
         assert file["phi/learning_rate"][()] == np.float32(1e-3)

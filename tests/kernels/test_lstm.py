@@ -38,10 +38,10 @@ def problem(rng, sizes, n, dtype=np.float64):
 
 
 def run(weights, sizes, features, state, space):
-    tape = lstm.begin(sizes, 1, state, space)
+    tape, after = lstm.blank_tape(sizes, 1, state.shape[1], state, space), np.empty_like(state)
+    lstm.begin(sizes, tape, state, after)
     tape.features(0)[...] = features
     output = lstm.advance(lstm.fold(weights), tape, 0)
-    after = np.empty_like(state)
     lstm.end(sizes, tape, after)
     return output, after
 

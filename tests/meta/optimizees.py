@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l2lnp.network import Evaluation
+from l2lnp.optimizers import Context
 from l2lnp.tree import Layout
 
 
@@ -40,10 +41,10 @@ class LogCosh(NamedTuple):
 def meta_loss(optimizer, phi, optimizee, theta, state, batches):
     """The mean of the losses after each update; the last batch only measures."""
     losses = []
-    for batch in batches:
-        inputs = optimizer.inputs(theta, *optimizee.evaluate(theta, batch, optimizer.uses_curvature))
+    for step, batch in enumerate(batches):
+        inputs, state = optimizer.look(optimizee, theta, batch, Context(step), state)
         losses.append(inputs.loss)
-        u, state = optimizer.update(phi, state, *inputs)
+        u, state = optimizer.update(phi, state, inputs)
         theta = theta + u
     return np.mean(losses[1:])
 

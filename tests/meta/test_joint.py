@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from l2lnp.checking import slope
 from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import Execution
-from l2lnp.meta.joint import MAX_RESTARTS, JointLearner, Training, clipped
+from l2lnp.meta.joint import MAX_RESTARTS, META_LOSSES, JointLearner, Training, clipped
 from l2lnp.meta.unroll import meta_gradient, unroll
 from l2lnp.network import Evaluation
 from l2lnp.optimizers import make_optimizer
@@ -201,6 +202,30 @@ def test_whole_unrolls_between_them_forgive_restarts():
     faults = tuple(range(6, 600, 7))
     run = Run(optimizee=Faulty(sound, "g", np.nan, [], faults), unroll_length_steps=5).go(100)
     assert run.training.n_restarts > MAX_RESTARTS
+
+
+@pytest.mark.parametrize(
+    ("name", "meta_loss"),
+    [
+        ("mean", lambda losses: np.mean(losses)),
+        ("log", lambda losses: np.mean(np.log(losses + 0.05))),
+        ("last", lambda losses: losses[-1]),
+    ],
+)
+def test_the_meta_loss_is_what_its_name_says(name, meta_loss):
+    """The weights of the losses after each step are the meta-loss's derivatives in them."""
+    run = Run(unroll_length_steps=4, meta_loss=name).go(5)
+    losses = np.array([report.loss for report in run.reports[1:]])
+    weights = [run.learner._weight(loss, index == 3) for index, loss in enumerate(losses)]
+    for index, unit in enumerate(np.eye(4)):
+        assert weights[index] == pytest.approx(slope(meta_loss, losses, unit), abs=1e-9)
+
+
+def test_the_weights_of_the_losses_reach_phi():
+    by_loss = {name: Run(unroll_length_steps=4, meta_loss=name).go(6).training.phi for name in META_LOSSES}
+    for key in ("0/head/w", "0/lstm1/w"):
+        assert not np.array_equal(by_loss["mean"][key], by_loss["log"][key])
+        assert not np.array_equal(by_loss["mean"][key], by_loss["last"][key])
 
 
 def test_clipping():

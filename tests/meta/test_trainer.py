@@ -1,5 +1,7 @@
 """Meta-training: it learns, goes on exactly, and never meets what it is judged by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,8 @@ from l2lnp.data import load_dataset
 from l2lnp.errors import InputError
 from l2lnp.meta.folder import MetaFolder, as_line
 from l2lnp.meta.trainer import MetaSettings, MetaTrainer, meta_train
-from l2lnp.pretrained import load_learned_optimizer
+from l2lnp.pretrained import load_learned_optimizer, save_learned_optimizer
+from l2lnp.runs.resolving import resolve
 from l2lnp.tasks.distribution import Distribution
 
 TINY = """
@@ -45,21 +48,27 @@ def run(trainer, progress):
     return end, reports
 
 
-def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(distribution, tmp_path):
-    trainer = MetaTrainer(SETTINGS, distribution)
+IN_BASIS = replace(
+    SETTINGS, optimizer_settings={**SETTINGS.optimizer_settings, "basis": "kronecker", "basis_every": 3}
+)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IN_BASIS], ids=["coordinates", "kronecker"])
+def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(settings, distribution, tmp_path):
+    trainer = MetaTrainer(settings, distribution)
     whole, reports = run(trainer, trainer.start())
     folder = MetaFolder(tmp_path / "run")
-    folder.create(SETTINGS, distribution)
+    folder.create(settings, distribution)
     half, half_reports = trainer.start(), []
     for _ in range(2):
         half, report = trainer.run_episode(half)
         half_reports.append(as_line(half, report))
     folder.save(half, [*half_reports, {"episode": 3}])  # a line that the progress does not know yet
-    settings, again = folder.read()
-    assert settings == SETTINGS
+    read, again = folder.read()
+    assert read == settings
     assert again == distribution
     restored, restored_reports = folder.load()
-    end, more = run(MetaTrainer(settings, again), restored)
+    end, more = run(MetaTrainer(read, again), restored)
     assert restored_reports + more == reports
     for key, value in whole.phi.items():
         assert end.phi[key].tobytes() == value.tobytes()
@@ -121,10 +130,47 @@ def test_the_learned_optimizer_can_be_written_and_read(distribution, tmp_path):
         np.testing.assert_array_equal(learned.phi[key], value)
 
 
+def test_the_learned_optimizer_says_that_it_works_in_the_basis(distribution, tmp_path):
+    trainer = MetaTrainer(IN_BASIS, distribution)
+    learned = trainer.learned_optimizer(trainer.start())
+    assert (learned.settings["basis"], learned.settings["basis_every"]) == ("kronecker", 3)
+    assert learned.curvature is None
+    save_learned_optimizer(tmp_path / "learned.h5", learned)
+    settings = resolve({"pretrained": str(tmp_path / "learned.h5"), "joint": False})
+    assert settings.optimizer_settings == learned.settings
+    assert settings.curvature is None
+
+
 def test_the_rate_falls_by_a_cosine():
     assert SETTINGS.rate(0) == pytest.approx(3e-3)
     assert SETTINGS.rate(2) == pytest.approx(3e-3 * 0.51)
     assert SETTINGS.rate(4) == pytest.approx(3e-3 * 0.02)
+
+
+def test_horizons_grow_and_fit_the_truncation():
+    settings = MetaSettings(n_episodes=400, horizon_steps=1000, least_horizon_steps=60)
+    early = [settings.horizon(episode) for episode in range(20)]
+    late = [settings.horizon(episode) for episode in range(200, 400)]
+    assert all(h % 20 == 0 and 60 <= h <= 1000 for h in early + late)
+    assert max(early) <= 160
+    assert max(late) > 800
+    assert min(late) < 80
+    assert np.median(late) == pytest.approx((60 * 1000) ** 0.5, rel=0.25)  # log-uniform
+    assert {SETTINGS.horizon(episode) for episode in range(9)} == {10}
+
+
+def test_random_scaling_changes_the_units_and_not_the_function(distribution):
+    scaled = MetaTrainer(replace(SETTINGS, random_scaling=2.0), distribution)
+    plain = MetaTrainer(SETTINGS, distribution)
+    ours, theirs = scaled._draw(1, "train"), plain._draw(1, "train")
+    batch = next(ours.batches())
+    seen, known = ours.task.evaluate(ours.theta, batch, True), theirs.task.evaluate(theirs.theta, batch, True)
+    assert seen.loss == pytest.approx(known.loss, rel=1e-5)
+    assert np.vdot(seen.g, ours.theta) == pytest.approx(np.vdot(known.g, theirs.theta), rel=1e-3)
+    drawn = theirs.theta != 0
+    assert 1.9 < abs(np.log(ours.theta[drawn] / theirs.theta[drawn])).max() <= 2.0001
+    assert (scaled._draw(1, "validation").theta == plain._draw(1, "validation").theta).all()
+    run(scaled, scaled.start())
 
 
 @pytest.mark.parametrize(
@@ -146,6 +192,12 @@ def test_impossible_distributions_are_refused(text, message, tmp_path):
 def test_impossible_settings_are_refused(distribution):
     with pytest.raises(InputError, match="must be a multiple"):
         MetaSettings(horizon_steps=30, truncation_steps=20)
+    with pytest.raises(InputError, match="least horizon must lie"):
+        MetaSettings(least_horizon_steps=200)
+    with pytest.raises(InputError, match="unknown meta-loss 'lost'"):
+        MetaSettings(meta_loss="lost")
+    with pytest.raises(InputError, match="does not go with the curvature basis"):
+        MetaSettings(random_scaling=1.0, optimizer_settings={"basis": "kronecker"})
     with pytest.raises(InputError, match="n_episodes must be at least 1"):
         MetaSettings(n_episodes=0)
     with pytest.raises(InputError, match="did you mean 'mixture'"):

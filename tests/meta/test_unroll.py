@@ -83,7 +83,7 @@ def test_first_order_meta_gradient_is_exact_for_constant_loss_g_and_h(name, n_st
         state, total = problem.state, 0.0
         for step in end.tape.steps:
             total += step.weight * step.inputs.g @ theta
-            u, state = problem.optimizer.update(phi, state, *step.inputs)
+            u, state = problem.optimizer.update(phi, state, step.inputs)
             theta = theta + u
         return total + last @ theta
 

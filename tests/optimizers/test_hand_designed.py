@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from l2lnp.errors import InputError
-from l2lnp.optimizers import OPTIMIZERS, make_optimizer
+from l2lnp.optimizers import OPTIMIZERS, Inputs, make_optimizer
 from l2lnp.tasks.quadratic import Quadratic
 from l2lnp.tree import Layout
 
@@ -17,8 +17,8 @@ HAND_DESIGNED = [name for name, optimizer in OPTIMIZERS.items() if not optimizer
 def two_updates(name, **settings):
     optimizer = make_optimizer(name, LAYOUT, **settings)
     phi = optimizer.init_phi(np.random.default_rng(0), np.float64)
-    u1, state = optimizer.update(phi, optimizer.init_state(np.zeros(2)), 1.0, G1, H)
-    u2, state = optimizer.update(phi, state, 1.0, G2, H)
+    u1, state = optimizer.update(phi, optimizer.init_state(np.zeros(2)), Inputs(1.0, G1, H))
+    u2, state = optimizer.update(phi, state, Inputs(1.0, G2, H))
     return u1, u2
 
 
@@ -64,7 +64,7 @@ def test_a_quadratic_is_brought_down(name, dtype):
     least = task.evaluate(np.linalg.lstsq(task.w, task.y)[0]).loss
     before = task.evaluate(theta).loss - least
     for _ in range(300):
-        u, state = optimizer.update(phi, state, *task.evaluate(theta))
+        u, state = optimizer.update(phi, state, Inputs(*task.evaluate(theta)))
         assert u.dtype == dtype
         theta = theta + u
     assert task.evaluate(theta).loss - least < 0.02 * before
@@ -78,8 +78,8 @@ def test_arguments_are_left_as_they_are(name):
     g, h = G1.copy(), H.copy()
     for a in (g, h, phi["learning_rate"], *(a for a in state.values() if isinstance(a, np.ndarray))):
         a.flags.writeable = False
-    _, after = optimizer.update(phi, state, 1.0, g, h)
-    optimizer.update(phi, after, 1.0, g, h)
+    _, after = optimizer.update(phi, state, Inputs(1.0, g, h))
+    optimizer.update(phi, after, Inputs(1.0, g, h))
 
 
 def test_bad_settings_are_refused_in_one_sentence():
@@ -90,4 +90,4 @@ def test_bad_settings_are_refused_in_one_sentence():
     with pytest.raises(InputError, match="learning rate must be positive"):
         make_optimizer("sgd", LAYOUT, learning_rate=-1.0)
     with pytest.raises(InputError, match="sou needs second derivatives"):
-        make_optimizer("sou", LAYOUT).update({"learning_rate": np.array(1.0)}, {}, 1.0, G1, None)
+        make_optimizer("sou", LAYOUT).update({"learning_rate": np.array(1.0)}, {}, Inputs(1.0, G1, None))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.optimizers import LSTM, SLSTM, Inputs, Optimizer, make_optimizer
-from l2lnp.optimizers.preprocessing import cut
+from l2lnp.optimizers import FEATURES, LSTM, SLSTM, Context, Inputs, Optimizer, make_optimizer
+from l2lnp.optimizers.chunks import cut, join
 from l2lnp.tree import Layout
 
 LAYOUT = Layout.of_layers(
@@ -21,7 +21,7 @@ LAYOUT = Layout.of_layers(
     ]
 )
 P = LAYOUT.n_coordinates
-ALL_FEATURES = ("log_sign_g", "log_sign_h", "rnnprop", "newton_ratio", "log_noise")
+ALL_FEATURES = tuple(FEATURES)
 
 
 def problem(optimizer, n_steps, dtype=np.float64, seed=0):
@@ -29,12 +29,16 @@ def problem(optimizer, n_steps, dtype=np.float64, seed=0):
     phi = {key: (0.5 * rng.normal(size=v.shape)).astype(dtype) for key, v in optimizer.init_phi(rng).items()}
     theta = np.zeros(optimizer.layout.n_coordinates, dtype)
     state = {
-        key: 3 if key == "t" else rng.uniform(0.5, 1.5, size=v.shape).astype(dtype)
+        key: v if isinstance(v, int) else rng.uniform(0.5, 1.5, size=v.shape).astype(dtype)
         for key, v in optimizer.init_state(theta).items()
-    }
+    } | {"t": 3}
     steps = [
-        Inputs(float(rng.uniform(0.5, 2.0)), *rng.normal(size=(2, theta.size)).astype(dtype))
-        for _ in range(n_steps)
+        Inputs(
+            float(rng.uniform(0.5, 2.0)),
+            *rng.normal(size=(3, theta.size)).astype(dtype),
+            Context(step, n_steps=20, batch_size=16),
+        )
+        for step in range(n_steps)
     ]
     a_u = list(rng.normal(size=(n_steps, theta.size)).astype(dtype))
     a_state = {"lstm": rng.normal(size=state["lstm"].shape).astype(dtype)}
@@ -50,7 +54,8 @@ def problem(optimizer, n_steps, dtype=np.float64, seed=0):
     st.integers(0, 2**32 - 1),
 )
 def test_unroll_adjoint_agrees_with_step_by_step(kind, head, per, n_steps, chunk, seed):
-    optimizer = kind(LAYOUT, head=head, per=per, n_units=(4, 3), execution=Execution(chunk=chunk))
+    settings = {"schedule": "cosine", "step_unit": "weights"} if seed % 2 else {}
+    optimizer = kind(LAYOUT, head=head, per=per, n_units=(4, 3), execution=Execution(chunk=chunk), **settings)
     arguments = problem(optimizer, n_steps, seed=seed)
     a_phi, a_state = optimizer.unroll_adjoint(*arguments)
     expected_phi, expected_state = Optimizer.unroll_adjoint(optimizer, *arguments)
@@ -67,7 +72,7 @@ def test_threads_do_not_change_a_byte(name):
     for threads in (1, 2, 3):
         optimizer = make_optimizer(name, layout, Execution(threads=threads, chunk=256))
         phi, state, steps, a_u, a_state = problem(optimizer, 3, np.float32)
-        u, after = optimizer.update(phi, state, *steps[0])
+        u, after = optimizer.update(phi, state, steps[0])
         a = optimizer.update_adjoint(phi, state, steps[0], a_u[0], a_state)
         a_phi, a_start = optimizer.unroll_adjoint(phi, state, steps, a_u, a_state)
         arrays = [u, after["lstm"], after["moments"], a.g, *a.phi.values(), *a_phi.values(), a_start["lstm"]]
@@ -76,25 +81,66 @@ def test_threads_do_not_change_a_byte(name):
 
 
 def test_chunks_change_only_the_last_bits():
-    updates = []
+    results = []
     for chunk in (7, 30, 1000):
         optimizer = SLSTM(LAYOUT, features=ALL_FEATURES, execution=Execution(chunk=chunk))
-        phi, state, steps, _, _ = problem(optimizer, 1)
-        updates.append(optimizer.update(phi, state, *steps[0])[0])
-    np.testing.assert_allclose(updates[0], updates[2], rtol=1e-12)
-    np.testing.assert_allclose(updates[1], updates[2], rtol=1e-12)
+        phi, _, steps, _, _ = problem(optimizer, 2)
+        state = optimizer.init_state(np.zeros(P))
+        for inputs in steps:
+            u, state = optimizer.update(phi, state, inputs)
+        results.append(np.vstack([u, optimizer.coordinatewise(state)]))
+    np.testing.assert_allclose(results[0], results[2], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(results[1], results[2], rtol=1e-10, atol=1e-12)
+
+
+def test_chunks_that_are_cut_for_long_unrolls_find_their_state():
+    optimizer = LSTM(Layout.of_vector(1300), n_units=(2, 3), execution=Execution(chunk=512))
+    arguments = problem(optimizer, 17)
+    a_phi, a_state = optimizer.unroll_adjoint(*arguments)
+    expected_phi, expected_state = Optimizer.unroll_adjoint(optimizer, *arguments)
+    for key, value in a_phi.items():
+        np.testing.assert_allclose(value, expected_phi[key], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(a_state["lstm"], expected_state["lstm"], rtol=1e-9, atol=1e-10)
+
+
+def test_a_state_in_other_chunks_is_refused():
+    phi, state, steps, a_u, a_state = problem(SLSTM(LAYOUT, execution=Execution(chunk=7)), 1)
+    optimizer = SLSTM(LAYOUT, execution=Execution(chunk=8))
+    for go_on in (
+        lambda: optimizer.update(phi, state, steps[0]),
+        lambda: optimizer.unroll_adjoint(phi, state, steps, a_u, a_state),
+    ):
+        with pytest.raises(InputError, match="laid out in chunks of 7 coordinates"):
+            go_on()
+
+
+def test_a_state_is_never_overwritten_while_anyone_has_it():
+    optimizer = SLSTM(LAYOUT, execution=Execution(chunk=16))
+    phi, state, steps, _, _ = problem(optimizer, 6)
+    kept = [state]
+    for inputs in steps:
+        kept.append(optimizer.update(phi, kept[-1], inputs)[1])
+    for before, inputs, after in zip(kept, steps, kept[1:], strict=False):
+        np.testing.assert_array_equal(optimizer.update(phi, before, inputs)[1]["lstm"], after["lstm"])
 
 
 @given(st.sampled_from(["layer", "kind"]), st.integers(1, 100), st.integers(1, 40))
 def test_chunks_cover_every_coordinate_once_and_stay_within_a_group(per, size, multiple):
     chunks = cut(LAYOUT, per, size, multiple)
     assert [i for c in chunks for i in range(c.coordinates.start, c.coordinates.stop)] == list(range(P))
-    for group, span, tensors in chunks:
+    spans = join(LAYOUT, chunks, 3)
+    assert [chunk for span in spans for chunk in span.chunks] == chunks
+    for group, span, block in chunks:
         assert span.stop - span.start <= size
+        assert block == span
         owners = [t for t in LAYOUT.tensors if t.start < span.stop and t.stop > span.start]
         assert {str(t.layer) if per == "layer" else t.kind for t in owners} == {group}
-        assert tensors.first == LAYOUT.tensors.index(owners[0])
-        assert sum(tensors.sizes) == span.stop - span.start
+    for span in spans:
+        inside = [
+            t for t in LAYOUT.tensors if t.start < span.coordinates.stop and t.stop > span.coordinates.start
+        ]
+        assert span.tensors.first == LAYOUT.tensors.index(inside[0])
+        assert sum(span.tensors.sizes) == span.n == sum(chunk.n for chunk in span.chunks)
 
 
 def test_each_group_has_an_lstm_of_its_own():
@@ -102,9 +148,9 @@ def test_each_group_has_an_lstm_of_its_own():
     by_kind = SLSTM(LAYOUT, per="kind")
     assert by_kind.groups == ("conv", "fully_connected")
     phi, state, steps, _, _ = problem(by_kind, 1)
-    before, _ = by_kind.update(phi, state, *steps[0])
+    before, _ = by_kind.update(phi, state, steps[0])
     phi = {key: 2 * v if key.startswith("conv/") else v for key, v in phi.items()}
-    changed = by_kind.update(phi, state, *steps[0])[0] != before
+    changed = by_kind.update(phi, state, steps[0])[0] != before
     conv = np.concatenate([np.full(t.stop - t.start, t.kind == "conv") for t in LAYOUT.tensors])
     np.testing.assert_array_equal(changed, conv)
 
@@ -123,7 +169,7 @@ def test_the_tanh_head_bounds_the_update():
     optimizer = SLSTM(LAYOUT, output_scale=0.3)
     phi, state, steps, _, _ = problem(optimizer, 1)
     phi = {key: 1e3 * v if "head" in key else v for key, v in phi.items()}
-    u, _ = optimizer.update(phi, state, *steps[0])
+    u, _ = optimizer.update(phi, state, steps[0])
     np.testing.assert_allclose(abs(u), 0.3, rtol=1e-3)
 
 
@@ -133,7 +179,7 @@ def test_arguments_are_left_as_they_are():
     arrays = [*phi.values(), state["lstm"], state["moments"], a_state["lstm"], *a_u]
     for a in (*arrays, *(a for step in steps for a in (step.g, step.h))):
         a.flags.writeable = False
-    optimizer.update(phi, state, *steps[0])
+    optimizer.update(phi, state, steps[0])
     optimizer.update_adjoint(phi, state, steps[0], a_u[0], a_state)
     optimizer.unroll_adjoint(phi, state, steps, a_u, a_state)
 
@@ -142,11 +188,11 @@ def test_the_lstm_needs_no_h_and_the_slstm_says_that_it_does():
     lstm, slstm = LSTM(LAYOUT), SLSTM(LAYOUT)
     phi, state, (step,), (a_u,), a_state = problem(lstm, 1)
     without = step._replace(h=None)
-    np.testing.assert_array_equal(lstm.update(phi, state, *without)[0], lstm.update(phi, state, *step)[0])
+    np.testing.assert_array_equal(lstm.update(phi, state, without)[0], lstm.update(phi, state, step)[0])
     assert lstm.update_adjoint(phi, state, without, a_u, a_state).h is None
     phi, state, _, _, _ = problem(slstm, 1)
     with pytest.raises(InputError, match="slstm needs second derivatives"):
-        slstm.update(phi, state, *without)
+        slstm.update(phi, state, without)
 
 
 @pytest.mark.parametrize(

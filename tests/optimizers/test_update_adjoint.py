@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from l2lnp.checking import slope
 from l2lnp.execution import Execution
-from l2lnp.optimizers import FEATURES, OPTIMIZERS, Inputs, make_optimizer
+from l2lnp.optimizers import FEATURES, OPTIMIZERS, Context, Inputs, make_optimizer
 from l2lnp.tree import Layout
 
 LAYOUT = Layout.of_layers(
@@ -15,11 +15,12 @@ LAYOUT = Layout.of_layers(
 )
 P = LAYOUT.n_coordinates
 SMALL = {"n_units": (3, 2)}
+CONTEXT = Context(step=7, n_steps=20, batch_size=16)
 
 
 def projection(optimizer, a_u, a_state, phi, state, inputs):
     """A scalar of everything that an update gives."""
-    u, after = optimizer.update(phi, state, *inputs)
+    u, after = optimizer.update(phi, state, inputs)
     return a_u @ u + sum(np.vdot(a, after[key]) for key, a in a_state.items())
 
 
@@ -27,13 +28,15 @@ def draw(optimizer, rng, t):
     """phi, a state after ``t`` steps, inputs, and cotangents; v and its like are positive."""
     phi = {key: 0.5 * rng.normal(size=value.shape) for key, value in optimizer.init_phi(rng).items()}
     state = {
-        key: value if key == "t" else rng.uniform(0.5, 1.5, size=value.shape)
+        key: value if isinstance(value, int) else rng.uniform(0.5, 1.5, size=value.shape)
         for key, value in optimizer.init_state(np.zeros(P)).items()
     }
     if "t" in state:
         state["t"] = t
-    inputs = Inputs(rng.uniform(0.5, 2.0), *rng.normal(size=(3, P)))
-    a_state = {key: rng.normal(size=value.shape) for key, value in state.items() if key != "t"}
+    inputs = Inputs(rng.uniform(0.5, 2.0), *rng.normal(size=(3, P)), CONTEXT)
+    a_state = {
+        key: rng.normal(size=value.shape) for key, value in state.items() if not isinstance(value, int)
+    }
     return phi, state, inputs, rng.normal(size=P), a_state
 
 
@@ -55,7 +58,9 @@ def check(optimizer, seed, t):
         close(a.phi[key], value, lambda v, key=key: of(phi=phi | {key: v}))
     for key in a_state:
         close(a.state.get(key, 0.0), state[key], lambda v, key=key: of(state=state | {key: v}))
-    for name, value in inputs._asdict().items():
+    for name, value in inputs._replace(context=None)._asdict().items():
+        if value is None:
+            continue
         found = getattr(a, name)
         analytic = np.zeros_like(value) if found is None else found
         close(analytic, value, lambda v, name=name: of(inputs=inputs._replace(**{name: v})))
@@ -67,9 +72,10 @@ def check(optimizer, seed, t):
     st.sampled_from([name for name, optimizer in OPTIMIZERS.items() if not optimizer.learned]),
     st.integers(0, 2**32 - 1),
     st.integers(0, 3),
+    st.sampled_from(["constant", "cosine"]),
 )
-def test_hand_designed(name, seed, t):
-    check(make_optimizer(name, LAYOUT), seed, t)
+def test_hand_designed(name, seed, t, schedule):
+    check(make_optimizer(name, LAYOUT, schedule=schedule), seed, t)
 
 
 @given(
@@ -82,7 +88,8 @@ def test_hand_designed(name, seed, t):
     st.integers(0, 3),
 )
 def test_learned(name, head, per, unit, chunk, seed, t):
-    settings = {"head": head, "per": per, "step_unit": unit, **SMALL}
+    schedule = "cosine" if seed % 2 else "constant"
+    settings = {"head": head, "per": per, "step_unit": unit, "schedule": schedule, **SMALL}
     optimizer = make_optimizer(name, LAYOUT, execution=Execution(chunk=chunk), **settings)
     check(optimizer, seed, t)
 

@@ -49,7 +49,7 @@ PLANTED = [
         "(signs * (g_y**2).sum(1))",
         LAYERS,
     ),
-    Planted("transposed tap", "layers/patches.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
+    Planted("transposed tap", "kernels/windows.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
     Planted(
         "odd pixel at the start",
         "layers/patches.py",
@@ -57,8 +57,10 @@ PLANTED = [
         "(totals[0] + 1) // 2, totals[0] // 2",
         LAYERS,
     ),
-    Planted("all equal maxima win", "layers/pooling.py", "(pixels == y) & still_free", "pixels == y", LAYERS),
-    Planted("max pooling padded with 0", "layers/pooling.py", "fill=-xp.inf", "fill=0.0", LAYERS),
+    Planted(
+        "all equal maxima win", "kernels/windows.py", "(pixels == y) & still_free", "pixels == y", LAYERS
+    ),
+    Planted("max pooling padded with 0", "kernels/windows.py", "fill=-xp.inf", "fill=0.0", LAYERS),
     Planted(
         "h by 1/k^2 in average pooling",
         "layers/routing.py",
@@ -104,9 +106,9 @@ PLANTED = [
     Planted("(1 - 2p) forgotten", "layers/losses.py", "(1 - 2 * p) * a_h_z", "a_h_z", LAYERS),
     Planted(
         "mean over the part, not the batch",
-        "layers/losses.py",
-        ".sum() / n_total\n        return loss",
-        ".sum() / z.shape[1]\n        return loss",
+        "kernels/losses.py",
+        "* t).sum(0)).sum() / n_total",
+        "* t).sum(0)).sum() / z.shape[1]",
         LAYERS,
     ),
     Planted(
@@ -154,8 +156,8 @@ PLANTED = [
     Planted(
         "SOU divides by h, not by its size",
         "optimizers/second_order.py",
-        "abs(h)",
-        "h",
+        "abs(inputs.h)",
+        "inputs.h",
         ("tests/optimizers/test_hand_designed.py",),
     ),
     Planted(
@@ -167,16 +169,16 @@ PLANTED = [
     ),
     Planted(
         "statistics of a tensor taken as constant",
-        "optimizers/features.py",
+        "optimizers/features/curvature.py",
         "(a_q - q * tensors.spread(tensors.mean(a_q * q)))",
         "a_q",
         ("tests/optimizers/test_update_adjoint.py",),
     ),
     Planted(
         "step unit taken as constant",
-        "optimizers/step_scale.py",
-        "a_theta[w] += a_rms",
-        "a_theta[w] += 0 * a_rms",
+        "optimizers/weight_unit.py",
+        "a_theta[w] += a_units",
+        "a_theta[w] += 0 * a_units",
         ("tests/optimizers/test_update_adjoint.py",),
     ),
     Planted(

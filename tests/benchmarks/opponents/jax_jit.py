@@ -87,7 +87,9 @@ def learned(phi, group, features, state1, state2):
 def lstm_step(problem):
     decay = problem.optimizer.decay
     phi = jax.tree.map(jnp.asarray, problem.phi)
-    hidden1, hidden2, cell1, cell2 = (jnp.asarray(s.T) for s in np.split(problem.state["lstm"], 4))
+    hidden1, hidden2, cell1, cell2 = (
+        jnp.asarray(s.T) for s in np.split(problem.optimizer.coordinatewise(problem.state), 4)
+    )
     state = (hidden1, cell1), (hidden2, cell2)
     moments = jnp.asarray(problem.state["moments"])
     inputs = problem.inputs.loss, jnp.asarray(problem.inputs.g), jnp.asarray(problem.inputs.h)

@@ -226,7 +226,7 @@ def lstm_step(name, problem, compiled=lambda step: step):
     decay, t, loss = problem.optimizer.decay, problem.state["t"] + 1, problem.inputs.loss
     g, h = torch.from_numpy(problem.inputs.g), torch.from_numpy(problem.inputs.h)
     moments = [torch.from_numpy(row) for row in problem.state["moments"]]
-    s = torch.from_numpy(problem.state["lstm"]).T.split(20, 1)
+    s = torch.from_numpy(problem.optimizer.coordinatewise(problem.state)).T.split(20, 1)
     hidden1, hidden2, cell1, cell2 = (part.contiguous() for part in s)
 
     def step(t, loss, g, h, moments, hidden1, cell1, hidden2, cell2):

@@ -1,0 +1,64 @@
+"""``l2lnp ablate``: what the second derivatives are worth to a learned optimizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2lnp.cli.bench import Listed
+from l2lnp.cli.comparing import DEFAULT_LEARNED, REPORT, RUNS, added, compare_and_report, learned_option
+from l2lnp.cli.experiment_options import network_option, shared_options
+from l2lnp.errors import InputError
+
+
+@click.command("ablate")
+@shared_options
+@network_option("small")
+@added(RUNS)
+@learned_option
+@click.option(
+    "--modes",
+    type=Listed("names", str),
+    help="Curvature modes to compare, separated by commas, or none.  [default: all]",
+)
+@added(REPORT)
+def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: Any) -> None:
+    """Say what h is worth.
+
+    The first --learned optimizer trains the network with its h as it is, with h = 0, with h shuffled over the
+    coordinates of each tensor, and with h by every curvature mode; frozen, and nothing is trained anew for
+    it. Further --learned ones, such as its twin without h, run beside it. Otherwise as `l2lnp compare`.
+    """
+    from l2lnp.curvature import MODES
+    from l2lnp.errors import unknown_name
+    from l2lnp.experiments.ablation import CHANGES
+    from l2lnp.experiments.contenders import Learned
+    from l2lnp.optimizers import OPTIMIZERS
+    from l2lnp.pretrained import load_learned_optimizer
+
+    first, *others = (Learned.parse(text) for text in learned or DEFAULT_LEARNED)
+    if not OPTIMIZERS[first.optimizer].uses_curvature or first.file is None:
+        raise InputError(f"{first.name} has no h to take away: give a pretrained slstm first")
+    chosen = () if modes == ("none",) else modes or tuple(MODES)
+    for mode in chosen:
+        if mode not in MODES:
+            raise unknown_name("curvature mode", mode, MODES)
+    own = first.settings.get("curvature", load_learned_optimizer(first.file).curvature)
+    asked = [
+        first,
+        *(first._replace(name=f"{first.name}-h-{change}", h=change) for change in CHANGES[1:]),
+        *(
+            first._replace(name=f"{first.name}-{mode}", settings={**first.settings, "curvature": mode})
+            for mode in chosen
+            if mode != own
+        ),
+        *others,
+    ]
+    options["title"] = options["title"] or (
+        f"What h is worth: {Path(options['data']).stem}, {Path(options['network']).stem} network, "
+        f"batch {options['batch_size']}"
+    )
+    options |= {"tuned": None, "n_tuning_seeds": 1}
+    compare_and_report("ablate", asked, ("none",), **options)

@@ -1,0 +1,180 @@
+"""What `l2lnp compare`, `transfer` and `ablate` share: their options, and how they run and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l2lnp.cli.bench import Listed
+from l2lnp.cli.experiment_options import shown_runner
+from l2lnp.errors import InputError
+
+if TYPE_CHECKING:
+    from l2lnp.experiments.comparison import Comparison
+    from l2lnp.experiments.contenders import Learned
+
+DEFAULT_LEARNED = ("slstm=slstm",)
+REPORT = (
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Folder of the results.  [default: runs/COMMAND-DATA-NETWORK]",
+    ),
+    click.option("--title", help="Of the page and the figures."),
+    click.option(
+        "--clock",
+        type=click.Choice(["wall", "cpu"]),
+        help="Time in figure and table; cpu is that of one process, for machines that do other things too.  "
+        "[default: wall, or with --from as before]",
+    ),
+    click.option(
+        "--from",
+        "source",
+        type=click.Path(path_type=Path),
+        help="Run nothing: write page and figures anew from the CSV and JSON files in this folder.",
+    ),
+)
+RUNS = (
+    click.option(
+        "--steps", type=click.IntRange(2), default=200, show_default=True, help="Length of the runs."
+    ),
+    click.option(
+        "--seeds",
+        "n_seeds",
+        type=click.IntRange(2),
+        default=10,
+        show_default=True,
+        help="How many are reported.",
+    ),
+    click.option(
+        "--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The first of them."
+    ),
+    click.option(
+        "--eval-every",
+        "eval_every_steps",
+        type=click.IntRange(1),
+        help="Steps between measurements of the error.  [default: a tenth of --steps]",
+    ),
+    click.option(
+        "--split",
+        type=click.Choice(["test", "validation"]),
+        default="test",
+        show_default=True,
+        help="What the error is measured on; choose by validation, report test.",
+    ),
+)
+
+
+learned_option = click.option(
+    "--learned",
+    multiple=True,
+    metavar="NAME=FILE[:joint][:SETTING=VALUE]",
+    help="A learned contender: a name, and the name or file of the optimizer, frozen unless 'joint'; "
+    "random-slstm and random-lstm begin with random weights. May be repeated; none: no one.  "
+    "[default: slstm=slstm]",
+)
+optimizers_option = click.option(
+    "--optimizers",
+    type=Listed("names", str),
+    help="Hand-designed contenders, separated by commas, or none.  [default: all]",
+)
+
+
+def added(options: tuple[Any, ...]) -> Any:
+    """Return the decorator that adds ``options``."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def compare_and_report(
+    name: str,
+    learned: Sequence[Learned],
+    optimizers: tuple[str, ...] | None,
+    source: Path | None,
+    **options: Any,
+) -> None:
+    """Do what ``l2lnp compare``, or one of the experiments made of it, is asked for.
+
+    Parameters
+    ----------
+    name
+        Of the experiment, for its folder.
+    """
+    out, title, clock = (options.pop(key) for key in ("out", "title", "clock"))
+    if source is not None:
+        from l2lnp.experiments.results import read_results
+
+        comparison = read_results(source)
+        comparison.about["clock"] = clock or comparison.about["clock"]
+        write_report(comparison, out or source)
+        return
+    data, network = (Path(options[key]).stem for key in ("data", "network"))
+    out = out or Path("runs") / f"{name}-{data}-{network}"
+    title = title or f"{data}, {network} network, batch {options['batch_size']}"
+    comparison = _run(title, learned, optimizers, **options)
+    comparison.about["clock"] = clock or "wall"
+    write_report(comparison, out)
+
+
+def _run(
+    title: str,
+    learned: Sequence[Learned],
+    optimizers: tuple[str, ...] | None,
+    cache: Path,
+    workers: int | None,
+    tuned: Path | None,
+    n_tuning_seeds: int,
+    steps: int,
+    n_seeds: int,
+    first_seed: int,
+    eval_every_steps: int | None,
+    split: str,
+    reference: str | None = None,
+    **common: Any,
+) -> Comparison:
+    from l2lnp.experiments.comparison import Plan, compare, horizons_up_to, tuned_entrant
+    from l2lnp.experiments.contenders import available
+    from l2lnp.experiments.tuned import TunedFile
+    from l2lnp.experiments.tuning import tune, tuning_seeds
+
+    names = () if optimizers == ("none",) else optimizers or available()
+    horizons = horizons_up_to(steps)
+    seeds = tuple(range(first_seed, first_seed + n_seeds))
+    for_tuning = tuning_seeds(n_tuning_seeds) if names else ()
+    every = eval_every_steps or max(1, steps // 10)
+    plan = Plan(title, common, horizons, seeds, for_tuning, every, split)
+    entrants = [one.entrant(horizons) for one in learned]
+    if not entrants and not names:
+        raise InputError("nothing to compare: give --learned or --optimizers")
+    with shown_runner(cache, workers) as runner:
+        questions = [(name, n) for name in names for n in horizons]
+        found = tune(
+            common, questions, TunedFile(tuned or cache / "tuned.json"), runner, for_tuning, click.echo
+        )
+        entrants += [tuned_entrant(name, {n: found[name, n] for n in horizons}) for name in names]
+        return compare(plan, entrants, reference or entrants[0].name, runner)
+
+
+def write_report(comparison: Comparison, out: Path) -> None:
+    """Write the numbers into ``out``, make page and figures of what stands there, and show the page."""
+    from l2lnp.experiments.figures import draw_figures
+    from l2lnp.experiments.page import page
+    from l2lnp.experiments.results import read_results, write_results
+    from l2lnp.files import replace_file
+
+    write_results(out, comparison)
+    comparison = read_results(out)
+    text = page(comparison)
+    replace_file(out / "comparison.md", text.encode())
+    figures = draw_figures(out, comparison)
+    click.echo(text)
+    names = ", ".join(path.name for path in figures)
+    click.echo(f"written to {out}: comparison.md, {names}, and the numbers: comparison.json, *.csv")

@@ -1,0 +1,143 @@
+"""Options that the experiments share, and how their jobs are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l2lnp.cli.interrupts import caught_interrupts
+from l2lnp.cli.progress import clock
+from l2lnp.cli.settings_options import Name, known_names
+
+if TYPE_CHECKING:
+    from l2lnp.experiments.running import JobsProgress, Runner
+
+_PAUSE_S = 5.0  # between plain lines
+
+_SHARED = (
+    click.option(
+        "--data",
+        type=Name(known_names("data")),
+        default="digits",
+        show_default=True,
+        help="A data set by name, or a data file FILE.h5.",
+    ),
+    click.option("--data-dir", type=click.Path(), help="Folder with the official files of a named data set."),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1),
+        default=128,
+        show_default=True,
+        help="Pictures in a mini-batch.",
+    ),
+    click.option(
+        "--cache",
+        type=click.Path(path_type=Path),
+        default=Path("runs/experiments"),
+        show_default=True,
+        help="Folder of finished jobs: what was interrupted goes on where it stopped.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        help="Processes, each with one thread.  [default: all cores]",
+    ),
+)
+
+_TUNING = (
+    click.option(
+        "--tuned",
+        type=click.Path(path_type=Path),
+        help="File of tuned settings, read and completed.  [default: tuned.json in --cache]",
+    ),
+    click.option(
+        "--tuning-seeds",
+        "n_tuning_seeds",
+        type=click.IntRange(1),
+        default=3,
+        show_default=True,
+        help="How many seeds, from 1000 on, are used for tuning; they are never reported.",
+    ),
+)
+
+
+def network_option(default: str) -> Callable[[Any], Any]:
+    """Return the decorator of ``--network``."""
+    return click.option(
+        "--network",
+        type=Name(known_names("network")),
+        default=default,
+        show_default=True,
+        help="A network by name, or a file FILE.toml.",
+    )
+
+
+def shared_options(command: Any) -> Any:
+    """Add the options of all experiments."""
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command
+
+
+def tuning_options(command: Any) -> Any:
+    """Add the options of experiments with tuned optimizers."""
+    for option in reversed(_TUNING):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def shown_runner(cache: Path, workers: int | None) -> Iterator[Runner]:
+    """Give a runner that shows its jobs; after an interruption say how to go on."""
+    from l2lnp.execution import available_cores
+    from l2lnp.experiments.running import Runner
+
+    with caught_interrupts() as is_interrupted, _shown() as watch:
+        try:
+            yield Runner(cache, workers or available_cores(), watch, is_interrupted)
+        except KeyboardInterrupt:
+            click.echo(f"finished jobs are kept in {cache}: the same command goes on from there")
+            raise
+
+
+def describe(progress: JobsProgress) -> str:
+    """Return jobs done, time used and time left in one line."""
+    return (
+        f"{progress.what}: {progress.n_done}/{progress.n_jobs} jobs  {clock(progress.elapsed_s)} used  "
+        f"{clock(progress.remaining_s)} left"
+    )
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[JobsProgress], None]]:
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        yield _PlainLines()
+        return
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(BarColumn(bar_width=20), TextColumn("{task.description}"), refresh_per_second=4) as bar:
+        task = bar.add_task("", total=1)
+        yield lambda progress: bar.update(
+            task, total=progress.n_jobs, completed=progress.n_done, description=describe(progress)
+        )
+
+
+class _PlainLines:
+    """A line of text every few seconds, and one at the end of each set of jobs."""
+
+    def __init__(self) -> None:
+        self._next_s = time.monotonic()
+
+    def __call__(self, progress: JobsProgress) -> None:
+        """Show the progress if it is time."""
+        if progress.n_done == progress.n_jobs or time.monotonic() >= self._next_s:
+            click.echo(describe(progress))
+            self._next_s = time.monotonic() + _PAUSE_S

@@ -1,0 +1,82 @@
+"""``l2lnp pretrained``: the learned optimizers that come with the package."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from l2lnp.cli.settings_options import Name, known_names
+
+if TYPE_CHECKING:
+    from l2lnp.pretrained import LearnedOptimizer
+
+
+@click.command("pretrained")
+@click.argument("name", required=False, type=Name(known_names("pretrained")))
+def command(name: str | None) -> None:
+    """List the learned optimizers that come with the package; with NAME (or a file) say all about one."""
+    from l2lnp.pretrained import load_learned_optimizer, pretrained_names
+
+    if name is not None:
+        _show(name, load_learned_optimizer(name))
+        return
+    for each in pretrained_names():
+        learned = load_learned_optimizer(each)
+        click.echo(f"{each}: {_kind(learned)}")
+        click.echo(f"  {learned.provenance.partition(chr(10))[0]}")
+    click.echo("\nuse one with: l2lnp train --pretrained NAME --frozen; all about one: l2lnp pretrained NAME")
+
+
+def _kind(learned: LearnedOptimizer) -> str:
+    groups = sorted({key.partition("/")[0] for key in learned.phi})
+    per = "kind of layer" if learned.settings.get("per") == "kind" else "layer"
+    reads = f"g, and h by {learned.curvature}" if learned.curvature else "g alone"
+    return f"{learned.name} for each {per} ({', '.join(groups)}); reads {reads}"
+
+
+def _show(name: str, learned: LearnedOptimizer) -> None:
+    from l2lnp.experiments.contenders import checksum
+
+    first, _, rest = learned.provenance.partition("\n")
+    n_weights = sum(value.size for value in learned.phi.values())
+    rows = {
+        "optimizer": _kind(learned),
+        "weights": f"{n_weights:,}",
+        **{key: str(value) for key, value in sorted(learned.settings.items())},
+        "sha256": checksum(name),
+        "made": first,
+        "again by": _command(learned),
+    }
+    click.echo("\n".join(f"{key + ':':14} {value}" for key, value in rows.items()))
+    click.echo(f"\n{rest.strip()}")
+
+
+def _command(learned: LearnedOptimizer) -> str:
+    """Return the command that makes such a file, from the settings in its provenance."""
+    import ast
+
+    from l2lnp.cli.meta_train import command as meta_train
+    from l2lnp.meta.trainer import UNIVERSAL
+    from l2lnp.runs.resolving import own_settings
+
+    line = next((s for s in learned.provenance.splitlines() if s.startswith("MetaSettings(")), None)
+    source = re.search(r"on the tasks '([^']+)'", learned.provenance)
+    if line is None or source is None:
+        return "not known"
+    call = ast.parse(line, mode="eval").body
+    assert isinstance(call, ast.Call)
+    settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    words = ["l2lnp", "meta-train", "--tasks", source[1], "--data-dir", "DATA"]
+    for option in meta_train.params:
+        value = settings.get(option.name)
+        if value is not None and value != option.default:
+            words += [option.opts[0], str(value)]
+    default = own_settings(learned.name, {})
+    usual = {**default, **UNIVERSAL[learned.name]}
+    for key, value in {**default, **learned.settings}.items():
+        if value != usual.get(key):
+            words += ["--optimizer-setting", f"{key}={value}".replace("'", '"')]
+    return shlex.join(words)

@@ -1,0 +1,160 @@
+"""The curvature basis: coordinates along the eigenvectors of the Kronecker factors of the curvature.
+
+A weight is a small tensor with one symmetric matrix M_k, a second moment, for each of its
+modes (`l2lnp.layers.base.Layer.moments`). With the eigenvectors Q_k of M_k as columns,
+
+    g' = (Q_0^T x Q_1^T x ...) g          u = (Q_0 x Q_1 x ...) u'
+
+an optimizer that treats every coordinate by itself works along axes between which the loss
+is almost uncoupled. Biases are rotated by Q_0, that of their layer's outputs. A mode of
+width 1, or wider than a limit, is left alone.
+
+M_k is a moving average over refreshes n = 0, 1, ...; the first Q_k is computed in full and
+then follows by one step of orthogonal iteration at each refresh, so that its columns keep
+their identity and sign, and what an optimizer remembers of a coordinate stays with it:
+
+    M <- b M + (1 - b) M_new,   b = min(0.9, 1 - 1/(n + 1))
+    Q <- qr(M Q)  with diag(R) > 0
+
+Matrices are in dictionaries by (layer, mode); those of eigenvectors are called *axes*.
+
+References
+----------
+Martens & Grosse 2015 (arXiv 1503.05671), the factors; George et al. 2018 (arXiv 1806.03884) and
+Vyas et al. 2025 (arXiv 2409.11321), coordinatewise methods in their eigenvectors. Departs: the inputs of
+a fully connected layer are cut into two modes.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from l2lnp.backend import Array, array_module
+from l2lnp.execution import Execution
+from l2lnp.kernels.products import matmul
+from l2lnp.tree import Layout, Moments, Tensor
+
+FIRST_REFRESHES = (0, 1, 2, 4)  # steps; then regularly
+LONGEST_MEMORY = 0.9  # the largest b
+_SHIFT = 1e-6  # of the trace: columns of eigenvalues below it stay where they are
+_TINY = 1e-30
+
+
+def is_refresh(step: int, every: int) -> bool:
+    """Whether the basis is refreshed at ``step`` (from 0)."""
+    return step in FIRST_REFRESHES or (step > 0 and step % every == 0)
+
+
+def mode_widths(layout: Layout) -> dict[tuple[int, int], int]:
+    """Return the width of every mode by (layer, mode)."""
+    return {(t.layer, k): width for t in layout.tensors for k, width in enumerate(t.modes)}
+
+
+def averaged(n: int, old: Array, new: Array) -> Array:
+    """M <- b M + (1 - b) M_new, at refresh ``n`` (from 0); M stays where M_new is not finite."""
+    b = min(LONGEST_MEMORY, 1.0 - 1.0 / (n + 1))
+    return b * old + (1.0 - b) * new if isfinite(float(new.trace())) else old
+
+
+def eigenvectors(m: Array, reference: Array) -> Array:
+    """Return Q with M = Q diag(d) Q^T, d descending, each column at no obtuse angle to ``reference``."""
+    xp = array_module(m)
+    q = xp.linalg.eigh(m)[1][:, ::-1]
+    return xp.ascontiguousarray(q * xp.where(reference @ q < 0, -1, 1).astype(q.dtype))
+
+
+def iterated(m: Array, q: Array) -> Array:
+    """Q <- qr(M Q) with diag(R) > 0; M over its trace, shifted a little so that it may be singular."""
+    xp = array_module(m)
+    q, r = xp.linalg.qr(matmul(m / (m.trace() + _TINY), q) + _SHIFT * q)
+    return xp.ascontiguousarray(q * xp.where(xp.diagonal(r) < 0, -1, 1).astype(q.dtype))
+
+
+def eigenvalues(m: Array, q: Array) -> Array:
+    """diag(Q^T M Q), at least what rounding leaves uncertain beside the trace."""
+    xp = array_module(m)
+    return xp.maximum((q * matmul(m, q)).sum(0), _SHIFT * m.trace())
+
+
+def references(layout: Layout, g: Array) -> Moments:
+    """Return what the signs of the first eigenvectors of each mode go by, vectors by (layer, mode).
+
+    Outputs: the gradient of the biases, g_b. Inputs: that of the weights times g_b, summed over the other
+    modes. They turn with the inputs, and so signs do not depend on how these are rotated.
+    """
+    found: Moments = {}
+    for params, weights in zip(layout.split(g).values(), _weights(layout), strict=True):
+        if not weights.modes:
+            continue
+        g_w = params["w"].reshape(weights.modes[0], -1)
+        g_b = params.get("b", g_w.sum(1))
+        of_inputs = (g_b @ g_w).reshape(weights.modes[1:])
+        found[weights.layer, 0] = g_b
+        for k in range(of_inputs.ndim):
+            others = tuple(axis for axis in range(of_inputs.ndim) if axis != k)
+            found[weights.layer, k + 1] = of_inputs.sum(others)
+    return found
+
+
+def rotate(layout: Layout, axes: Moments, v: Array, execution: Execution) -> Array:
+    """Return v' (P,) = (Q_0^T x Q_1^T x ...) v for each tensor."""
+    return _turned(layout, axes, v, execution)
+
+
+def rotate_back(layout: Layout, axes: Moments, v: Array, execution: Execution) -> Array:
+    """Return v (P,) = (Q_0 x Q_1 x ...) v': the inverse of `rotate`, and its adjoint."""
+    return _turned(layout, {key: q.T for key, q in axes.items()}, v, execution)
+
+
+def diagonal(layout: Layout, spectra: Moments, like: Array) -> Array:
+    """Return h' (P,), the Fisher matrix's diagonal in the basis, as the factors give it.
+
+        h'_ij.. = d_0i d_1j ... / (trace M_1)^(input modes - 1);     biases: d_0i
+
+    ``spectra`` are the eigenvalues by (layer, mode): all of a mode, or (1,) their mean. 0 for a
+    tensor without modes.
+    """
+    xp = array_module(like)
+    h = xp.zeros_like(like)
+    for t in layout.tensors:
+        if not t.modes:
+            continue
+        product = xp.ones(1, like.dtype)
+        for k, width in enumerate(t.modes):
+            d = xp.broadcast_to(spectra[t.layer, k], (width,))
+            if k > 1:
+                trace = d.sum()
+                d = d / xp.where(trace > 0, trace, 1)
+            product = xp.outer(product, d).reshape(-1)
+        h[t.coordinates] = product
+    return h
+
+
+def _turned(layout: Layout, axes: Moments, v: Array, execution: Execution) -> Array:
+    """Multiply each mode of each tensor in ``v`` (P,) by the transpose of its matrix in ``axes``."""
+    turned = array_module(v).empty_like(v)
+
+    def turn(index: int) -> None:
+        t = layout.tensors[index]
+        turned[t.coordinates] = _turned_tensor(t, axes, v[t.coordinates])
+
+    execution.map(turn, len(layout.tensors))
+    return turned
+
+
+def _turned_tensor(t: Tensor, axes: Moments, v: Array) -> Array:
+    """Each product moves its mode behind the others, so that after the last all are in place again."""
+    for k, width in enumerate(t.modes):
+        v = v.reshape(width, -1).T
+        if (t.layer, k) in axes:
+            v = matmul(v, axes[t.layer, k])
+    return v.reshape(-1)
+
+
+def _weights(layout: Layout) -> list[Tensor]:
+    """Return for each layer with parameters its weights "w", or its first tensor where it has none."""
+    found: dict[int, Tensor] = {}
+    for t in layout.tensors:
+        if t.name == "w" or t.layer not in found:
+            found[t.layer] = t
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Experiments: jobs (trainings without a run folder), tuning, paired comparisons and their pages."""

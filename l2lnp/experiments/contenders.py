@@ -1,0 +1,140 @@
+"""Who takes part: hand-designed optimizers by name, with the start of their tuning, and learned ones."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from l2lnp.errors import InputError, unknown_name
+from l2lnp.files import read_file
+from l2lnp.optimizers import default_settings
+from l2lnp.pretrained import find_learned_file, load_learned_optimizer
+from l2lnp.runs.settings import TrainSettings
+
+
+class Baseline(NamedTuple):
+    """A hand-designed optimizer; ``start``: the tuned settings, where their search begins."""
+
+    optimizer: str
+    start: Mapping[str, float]
+    settings: Mapping[str, Any] = {}
+
+
+CONTENDERS: dict[str, Baseline] = {
+    "sgd": Baseline("sgd", {"learning_rate": 0.1}),
+    "momentum": Baseline("momentum", {"learning_rate": 0.02}),
+    "rmsprop": Baseline("rmsprop", {"learning_rate": 0.002}),
+    "adam": Baseline("adam", {"learning_rate": 0.004}),
+    "adam_cosine": Baseline("adam", {"learning_rate": 0.004}, {"schedule": "cosine"}),
+    "sou": Baseline("sou", {"learning_rate": 0.02, "epsilon": 0.1}),
+    "soap": Baseline("adam", {"learning_rate": 0.004}, {"basis": "kronecker"}),
+}
+
+
+def is_available(baseline: Baseline) -> bool:
+    """Return whether this version's optimizer has all the settings that ``baseline`` asks for."""
+    return set(baseline.settings) <= default_settings(baseline.optimizer).keys()
+
+
+def available() -> list[str]:
+    """Return the names of the hand-designed contenders of this version."""
+    return [name for name, baseline in CONTENDERS.items() if is_available(baseline)]
+
+
+def find_baseline(name: str) -> Baseline:
+    """Return the hand-designed contender called ``name``, or raise `InputError`."""
+    if name not in available():
+        raise unknown_name("contender", name, available())
+    return CONTENDERS[name]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One that takes part in a comparison.
+
+    Parameters
+    ----------
+    by_horizon
+        For each number of steps n, the run's settings (`l2lnp.runs.resolving.resolve`) beside data, network,
+        batch size, steps and seed.
+    h
+        What is done to h, see `l2lnp.experiments.ablation.CHANGES`.
+    about
+        What the results say about it.
+    """
+
+    name: str
+    by_horizon: Mapping[int, Mapping[str, Any]]
+    learned: bool
+    h: str = "as it is"
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Learned(NamedTuple):
+    """A learned contender as it was asked for: ``NAME=FILE[:joint][:SETTING=VALUE]...``."""
+
+    name: str
+    file: str | None  # None: random weights
+    optimizer: str
+    joint: bool
+    settings: Mapping[str, Any]  # of the run, and of the optimizer
+    h: str = "as it is"  # what is done to it, see `l2lnp.experiments.ablation.CHANGES`
+
+    @classmethod
+    def parse(cls, text: str) -> Learned:
+        """Return what ``text`` asks for.
+
+        FILE may be ``random-slstm`` or ``random-lstm``, which begin with random weights and learn jointly.
+
+        Raises
+        ------
+        InputError
+            If the text has another form, or there is no such file.
+        """
+        name, equals, rest = text.partition("=")
+        file, *parts = rest.split(":")
+        if not (equals and name and file):
+            raise InputError(f"--learned must be NAME=FILE[:joint][:SETTING=VALUE], not '{text}'")
+        joint = "joint" in parts
+        settings = dict(_assignment(part) for part in parts if part != "joint")
+        if file.startswith("random-"):
+            return cls(name, None, file.removeprefix("random-"), True, settings)
+        return cls(name, file, load_learned_optimizer(file).name, joint, settings)
+
+    def given(self) -> dict[str, Any]:
+        """Return the run's settings."""
+        of_run = {key: value for key, value in self.settings.items() if key in vars(TrainSettings())}
+        own = {key: value for key, value in self.settings.items() if key not in of_run}
+        source = {"pretrained": self.file} if self.file else {"optimizer": self.optimizer}
+        return {**source, "joint": self.joint, **of_run, **({"optimizer_settings": own} if own else {})}
+
+    def about(self) -> dict[str, Any]:
+        """Return what the results say about it: its file's checksum and provenance, not its place."""
+        told: dict[str, Any] = {"optimizer": self.optimizer, "joint": self.joint, **self.settings}
+        if self.file:
+            told["sha256"] = checksum(self.file)
+            told["provenance"] = load_learned_optimizer(self.file).provenance.partition("\n")[0]
+        return told
+
+    def entrant(self, horizons: tuple[int, ...]) -> Entrant:
+        """Return the contender, with the same settings for every horizon."""
+        return Entrant(self.name, dict.fromkeys(horizons, self.given()), True, self.h, self.about())
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Return name and value of ``SETTING=VALUE``, a TOML value; a text needs no quotes."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--learned: 'joint' or SETTING=VALUE is wanted after the file, not '{text}'")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
+
+
+def checksum(name_or_path: str) -> str:
+    """Return the SHA-256 of a learned optimizer's file."""
+    return hashlib.sha256(read_file(find_learned_file(name_or_path))).hexdigest()

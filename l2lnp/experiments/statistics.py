@@ -1,0 +1,96 @@
+"""What the numbers of a comparison say: spread, best baseline, paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from l2lnp.errors import InputError
+from l2lnp.experiments.comparison import Comparison
+
+
+class Paired(NamedTuple):
+    """A contender against the reference, seed by seed; d = contender - reference.
+
+    NaN where a run that diverged leaves nothing to compare.
+    """
+
+    ratio: float  # reference / contender, of the means
+    difference: float  # mean of d
+    standard_error: float  # of the mean of d
+    p_t: float  # paired t test
+    p_wilcoxon: float  # Wilcoxon signed rank test
+
+    @property
+    def reference_is_no_worse(self) -> bool:
+        """Whether the reference is worse by at most one standard error: the meaning of "no worse"."""
+        return self.difference >= -self.standard_error
+
+
+def paired(reference: np.ndarray, other: np.ndarray) -> Paired:
+    """Compare values (N,) of the reference with another contender's for the same N seeds.
+
+    Raises
+    ------
+    ValueError
+        If they are not for the same number of seeds.
+    """
+    if reference.shape != other.shape:
+        raise ValueError(f"values are not paired: {reference.shape} and {other.shape}")
+    if not (np.isfinite(reference).all() and np.isfinite(other).all()):
+        return Paired(*[float("nan")] * 5)
+    d = other - reference
+    mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(len(d)))
+    ratio = float(reference.mean() / other.mean()) if other.mean() else float("nan")
+    if np.ptp(d) <= 1e-12 * np.abs(other).max():  # the tests divide by the spread
+        return Paired(ratio, mean, error, *[1.0 if mean == 0 else 0.0] * 2)
+    return Paired(ratio, mean, error, float(stats.ttest_rel(other, reference).pvalue), _wilcoxon(d))
+
+
+def _wilcoxon(d: np.ndarray) -> float:
+    d = d[d != 0]
+    return float(stats.wilcoxon(d, method="exact" if len(set(np.abs(d))) == len(d) else "approx").pvalue)
+
+
+def column(comparison: Comparison, name: str, measure: str) -> np.ndarray:
+    """Return a measure of the contender ``name`` for all seeds, in the order of the seeds (NaN: none).
+
+    Raises
+    ------
+    InputError
+        If seeds are missing or double: values would not be paired.
+    """
+    rows = {row["seed"]: row[measure] for row in comparison.seeds if row["contender"] == name}
+    n_rows = sum(row["contender"] == name for row in comparison.seeds)
+    wanted = comparison.about["seeds"]
+    if sorted(rows) != sorted(wanted) or n_rows != len(wanted):
+        raise InputError(
+            f"the results of {name} are for the seeds {sorted(rows)}, not for {sorted(wanted)}: not paired"
+        )
+    return np.array([np.nan if rows[seed] is None else rows[seed] for seed in wanted], float)
+
+
+def best_baseline(about: Mapping[str, Any], n_steps: int) -> str | None:
+    """Return the hand-designed contender that was best over ``n_steps`` steps on the *tuning* seeds."""
+    losses = {
+        name: contender["tuned"][str(n_steps)]["loss_on_tuning_seeds"]
+        for name, contender in about["contenders"].items()
+        if "tuned" in contender
+    }
+    return min(losses, key=lambda name: losses[name]) if losses else None
+
+
+def mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
+    """Return mean and sample deviation; infinite and NaN where a run diverged."""
+    if not np.isfinite(values).all():
+        return float("inf"), float("nan")
+    return float(values.mean()), float(values.std(ddof=1))
+
+
+def others(comparison: Comparison) -> Sequence[str]:
+    """Return the contenders beside the reference."""
+    about = comparison.about
+    return [name for name in about["contenders"] if name != about["reference"]]

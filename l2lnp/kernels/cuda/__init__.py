@@ -1,0 +1,75 @@
+"""CUDA kernels, each the twin of a function in `l2lnp.kernels`; compiled when they are first used.
+
+The sources beside this file go through NVRTC, CuPy's run-time compiler; CuPy keeps what it
+compiled in ``~/.cupy/kernel_cache``. A kernel writes every number from one thread and adds in
+a fixed order, so two runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from l2lnp.backend import Array
+
+_REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+
+def source(file: str) -> str:
+    """Return the text of ``file`` beside this one."""
+    return (Path(__file__).parent / file).read_text()
+
+
+@cache
+def _module(xp: ModuleType, file: str, options: tuple[str, ...]) -> Any:
+    return xp.RawModule(code=source(file), options=("-std=c++17", *options))
+
+
+def kernel(xp: ModuleType, file: str, name: str, dtype: Any, **defines: int) -> Callable[..., None]:
+    """Return the kernel called ``name`` in ``file``, compiled for ``dtype`` and the ``defines``.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither float32 nor float64.
+    """
+    if np.dtype(dtype) not in _REALS:
+        raise TypeError(f"CUDA kernels work on float32 and float64, not {np.dtype(dtype)}")
+    options = (f"-DREAL={_REALS[np.dtype(dtype)]}", *(f"-D{key}={value}" for key, value in defines.items()))
+    function: Callable[..., None] = _module(xp, file, options).get_function(name)
+    return function
+
+
+def launch(function: Callable[..., None], n_blocks: int, n_threads: int, *arguments: Any) -> None:
+    """Launch a kernel; whole numbers among the arguments are 64 bits wide unless they are NumPy's."""
+    function((n_blocks,), (n_threads,), tuple(np.int64(a) if type(a) is int else a for a in arguments))
+
+
+def blocks(n: int, n_threads: int) -> int:
+    """Return how many blocks of threads go through ``n`` elements."""
+    return -(-n // n_threads)
+
+
+def row_stride(a: Array) -> int:
+    """Return how many elements lie between two rows of ``a`` (rows, n).
+
+    Raises
+    ------
+    ValueError
+        If the elements of a row do not lie side by side.
+    """
+    if a.ndim != 2 or (a.shape[1] > 1 and a.strides[1] != a.itemsize):
+        raise ValueError(f"rows of contiguous elements are wanted, not {a.shape} with strides {a.strides}")
+    return int(a.strides[0] // a.itemsize)
+
+
+def check(dtype: Any, **arrays: tuple[Array, tuple[int, ...]]) -> None:
+    """Raise ValueError unless every array, given beside its shape, has it, and ``dtype``."""
+    for name, (a, shape) in arrays.items():
+        if a.shape != shape or a.dtype != dtype:
+            raise ValueError(f"{name} must be {shape} of {np.dtype(dtype)}, not {a.shape} of {a.dtype}")

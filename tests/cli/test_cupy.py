@@ -1,0 +1,128 @@
+"""``l2lnp train --backend cupy`` and what follows it, over the stand-in: the files of a run on the CPU."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from stand_in.module import make
+
+from l2lnp.benchmarks import on_gpu
+from l2lnp.benchmarks.problems import network_problem, unroll_problem
+
+from .command_line import SHORT, l2lnp
+
+pytestmark = pytest.mark.usefixtures("cupy", "undrawn")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tensors(run):
+    """Return every array in the checkpoint of a run."""
+    found = {}
+    with h5py.File(run / "checkpoint.h5") as file:
+        file.visititems(lambda path, item: found.update({path: item[()]}) if hasattr(item, "shape") else None)
+    return found
+
+
+def train(capsys, out, *options):
+    ended = l2lnp(capsys, "train", *SHORT, *options, "--out", out)
+    assert (ended.code, ended.err) == (0, "")
+    return ended.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--unroll-length", "4"),
+        ("--network", "row-lstm", "--optimizer", "lstm", "--steps", "4"),
+        ("--second-derivatives",),
+        ("--optimizer", "sou", "--curvature", "monte_carlo"),
+        ("--optimizer", "adam"),
+        ("--pretrained", "slstm", "--frozen"),
+    ],
+)
+def test_a_run_has_the_files_of_one_on_the_cpu(capsys, folder, options):
+    train(capsys, "host", *options, "--dtype", "float64")
+    said = train(capsys, "device", *options, "--dtype", "float64", "--backend", "cupy")
+    assert "; cupy, float64" in said
+    on_host, on_device = tensors(folder / "host"), tensors(folder / "device")
+    assert set(on_host) == set(on_device)
+    for path in set(on_host) - {"optimizer/lstm", "optimizer/chunk"}:  # a GPU keeps states in one chunk
+        value = on_host[path]
+        np.testing.assert_allclose(on_device[path], value, rtol=1e-6, atol=1e-8)
+    environment = json.loads((folder / "device" / "environment.json").read_text())["sessions"][0]
+    assert (environment["cupy"], environment["device"]) == ("14.2.0", "stand-in")
+
+
+def test_a_run_goes_on_in_the_same_bytes_and_is_used_without_a_gpu(capsys, folder, monkeypatch):
+    train(capsys, "whole", "--backend", "cupy", "--steps", "20")
+    train(capsys, "parts", "--backend", "cupy")
+    assert l2lnp(capsys, "train", "--resume", "parts", "--steps", "20").code == 0
+    whole, parts = tensors(folder / "whole"), tensors(folder / "parts")
+    assert all(np.array_equal(whole[path], parts[path]) for path in whole)
+    monkeypatch.delitem(sys.modules, "cupy")
+    Image.new("L", (8, 8), 200).save("picture.png")
+    for command in (("evaluate", "parts"), ("predict", "parts", "picture.png"), ("export", "parts")):
+        assert l2lnp(capsys, *command).code == 0
+
+
+def test_gradcheck(capsys):
+    ended = l2lnp(capsys, "gradcheck", "--backend", "cupy", "--layer", "conv")
+    assert (ended.code, "0 failed" in ended.out) == (0, True)
+
+
+def test_auto_says_what_it_chose(capsys):
+    said = l2lnp(capsys, "train", *SHORT, "--backend", "auto", "--out", "run").out
+    assert "backend cupy, chosen by auto: CuPy 14.2.0 sees the GPU stand-in\n" in said
+
+
+def test_too_little_memory_is_told_with_the_way_out(capsys, cupy, monkeypatch):
+    def full(*args, **kwargs):
+        raise cupy.cuda.memory.OutOfMemoryError(
+            "Out of memory allocating 1,024 bytes (allocated so far: 512 bytes)."
+        )
+
+    monkeypatch.setattr("l2lnp.tasks.classification.Classification.evaluate", full)
+    ended = l2lnp(capsys, "train", *SHORT, "--backend", "cupy", "--out", "run")
+    assert ended.code == 2
+    assert ended.err == (
+        "l2lnp: not enough GPU memory: out of memory allocating 1,024 bytes (allocated so far: 512 bytes); "
+        "lower --batch-size, for a learned optimizer --unroll-length too, take a smaller network, "
+        "or use --backend numpy\n"
+    )
+    assert not (Path("run")).exists()
+
+
+def test_no_gpu_is_bad_input(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", make(n_devices=0))
+    ended = l2lnp(capsys, "train", "--backend", "cupy")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "found no GPU" in ended.err
+
+
+def test_bench(capsys, folder, monkeypatch):
+    monkeypatch.setattr("l2lnp.benchmarks.on_gpu.JOBS", {"sweep-small": lambda xp: xp.zeros(3).sum})
+    ended = l2lnp(capsys, "bench", "--backend", "cupy", "--repetitions", "2", "--json", "times.json")
+    assert ended.code == 0
+    assert "| sweep-small |" in ended.out
+    results = json.loads((folder / "times.json").read_text())
+    assert (results["card"], len(results["rows"])) == ("stand-in", 1)
+    assert l2lnp(capsys, "bench", "--backend", "cupy", "--jobs", "sweep-smal").code == 2
+    assert l2lnp(capsys, "bench", "--backend", "cupy", "--against", "torch").code == 2
+
+
+@pytest.mark.parametrize("job", ["lstm", "training", "meta"])
+def test_what_bench_runs(cupy, monkeypatch, job):
+    monkeypatch.setattr(on_gpu, "network_problem", partial(network_problem, batch_size=2))
+    monkeypatch.setattr(on_gpu, "unroll_problem", lambda n, *rest: unroll_problem(2, *rest, batch_size=2))
+    make = {"lstm": partial(on_gpu._step, n_coordinates=300), "training": on_gpu._training_step}
+    make.get(job, on_gpu._meta_gradient)(cupy)()

@@ -1,0 +1,186 @@
+"""The experiments as commands: real processes, killed and gone on with."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from .command_line import l2lnp, start
+
+TINY = ("--batch-size", "16", "--cache", "cache", "--workers", "1")
+COMPARE = (
+    "compare",
+    *TINY,
+    "--steps",
+    "8",
+    "--seeds",
+    "3",
+    "--tuning-seeds",
+    "1",
+    "--optimizers",
+    "adam,sgd",
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder to be in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the figures, which take longer than the runs."""
+    monkeypatch.setattr("l2lnp.experiments.figures.draw_figures", lambda folder, comparison: [])
+
+
+def timeless(folder):
+    """What stands in a folder of results, without times and command."""
+    lines = (folder / "curves.csv").read_text().splitlines()
+    about = json.loads((folder / "comparison.json").read_text())
+    return [line.split(",")[:4] for line in lines], {**about, "command": None}
+
+
+def test_compare_tunes_and_writes_everything_and_makes_it_anew(capsys, folder):
+    ended = l2lnp(capsys, *COMPARE, "--out", "results", "--clock", "cpu")
+    assert ended.code == 0, ended.err
+    assert "not tuned yet: adam for 8 steps; sgd for 8 steps" in ended.out
+    assert "slstm / best baseline" in ended.out
+    stems = ("loss_iterations", "loss_time", "error_iterations")
+    figures = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    numbers = {"comparison.json", "seeds.csv", "curves.csv", "errors.csv"}
+    assert {path.name for path in (folder / "results").iterdir()} == {"comparison.md", *figures, *numbers}
+    again = l2lnp(capsys, "compare", "--from", "results", "--out", "again")
+    assert again.code == 0
+    for path in (folder / "results").iterdir():
+        assert path.read_bytes() == (folder / "again" / path.name).read_bytes(), path.name
+    wall = l2lnp(capsys, "compare", "--from", "results", "--out", "wall", "--clock", "wall")
+    assert "(wall time)" in wall.out
+    assert "(wall time)" not in again.out
+
+
+def test_a_second_comparison_runs_nothing_anew(capsys, folder, undrawn):
+    l2lnp(capsys, *COMPARE, "--out", "first")
+    before = {path: path.read_bytes() for path in (folder / "cache").iterdir()}
+    ended = l2lnp(capsys, *COMPARE, "--out", "second")
+    assert "jobs" not in ended.out
+    assert {path: path.read_bytes() for path in (folder / "cache").iterdir()} == before
+    assert (folder / "first" / "seeds.csv").read_bytes() == (folder / "second" / "seeds.csv").read_bytes()
+
+
+def jobs_in(cache):
+    return len(list(cache.glob("*.h5")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_comparison_that_was_stopped_goes_on_where_it_was(capsys, folder, undrawn, number, workers):
+    options = [*COMPARE, "--seeds", "15"]
+    options[options.index("--workers") + 1] = workers
+    process = start(*options, "--out", "stopped")
+    deadline = time.monotonic() + 60
+    while jobs_in(folder / "cache") < 20:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == (130 if number == signal.SIGINT else -number), err
+    assert not (folder / "stopped").exists()
+    if number == signal.SIGINT:
+        assert "the same command goes on from there" in out
+        assert err.strip() == "l2lnp: interrupted"
+    done = {path: path.stat().st_mtime_ns for path in (folder / "cache").glob("*.h5")}
+    ended = l2lnp(capsys, *COMPARE, "--seeds", "15", "--out", "stopped")
+    assert ended.code == 0, ended.err
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    whole = l2lnp(capsys, *COMPARE, "--seeds", "15", "--cache", "other", "--out", "whole")
+    assert whole.code == 0
+    assert timeless(folder / "stopped") == timeless(folder / "whole")
+    assert jobs_in(folder / "cache") == jobs_in(folder / "other")
+
+
+def test_tune_writes_a_file_that_compare_reads(capsys, folder, undrawn):
+    ended = l2lnp(capsys, "tune", *TINY, "--optimizers", "sou", "--steps", "3,8", "--tuning-seeds", "2")
+    assert ended.code == 0, ended.err
+    assert "| sou | 8 |" in ended.out
+    assert ended.out.endswith("written to cache/tuned.json\n")
+    entries = json.loads((folder / "cache" / "tuned.json").read_text())["entries"]
+    assert {entry["question"]["horizon_steps"] for entry in entries} == {3, 8}
+    assert set(entries[0]["answer"]["settings"]) == {"learning_rate", "epsilon"}
+    compared = l2lnp(capsys, *COMPARE, "--optimizers", "sou", "--out", "results")
+    assert compared.code == 0
+    assert "not tuned yet" not in compared.out
+
+
+def test_transfer_goes_to_the_big_network_frozen_and_jointly(capsys, folder, undrawn):
+    ended = l2lnp(capsys, "transfer", *COMPARE[1:], "--optimizers", "adam", "--out", "results")
+    assert ended.code == 0, ended.err
+    about = json.loads((folder / "results" / "comparison.json").read_text())
+    assert about["network"] == "big"
+    assert [about["contenders"][name].get("joint") for name in ("slstm", "slstm-joint", "adam")] == [
+        False,
+        True,
+        None,
+    ]
+    again = l2lnp(capsys, "transfer", "--from", "results")
+    assert again.code == 0
+
+
+def test_ablate_says_what_h_is_worth(capsys, folder, undrawn):
+    ended = l2lnp(
+        capsys, "ablate", *TINY, "--steps", "6", "--seeds", "2", "--modes", "exact_head", "--out", "results"
+    )
+    assert ended.code == 0, ended.err
+    assert "## What h is worth" in ended.out
+    assert "| h shuffled |" in ended.out
+    contenders = json.loads((folder / "results" / "comparison.json").read_text())["contenders"]
+    assert list(contenders) == ["slstm", "slstm-h-zero", "slstm-h-shuffled", "slstm-exact_head"]
+
+
+def test_pretrained_lists_and_describes(capsys):
+    listed = l2lnp(capsys, "pretrained")
+    assert "slstm: slstm for each kind of layer" in listed.out
+    shown = l2lnp(capsys, "pretrained", "slstm")
+    for part in (
+        "sha256:",
+        "l2lnp meta-train --tasks mixture --data-dir DATA --episodes",
+        "MetaSettings(",
+        "[[data]]",
+    ):
+        assert part in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--optimizers", "adan"], "unknown contender 'adan': did you mean 'adam'"),
+        (["compare", "--optimizers", "none", "--learned", "none"], "nothing to compare"),
+        (["compare", "--learned", "slstm"], "NAME=FILE"),
+        (["compare", "--learned", "a=none.h5"], "none.h5"),
+        (
+            ["compare", "--learned", "a=slstm", "--learned", "a=slstm:joint", "--optimizers", "none"],
+            "a name of its own",
+        ),
+        (
+            ["compare", "--optimizers", "none", "--reference", "b"],
+            "the reference 'b' is none of the contenders",
+        ),
+        (["compare", "--first-seed", "995"], "seed 1000 is for tuning"),
+        (["compare", "--from", "nowhere"], "no results of a comparison"),
+        (["compare", "--learned", "a=slstm:speed=3", "--optimizers", "none"], "speed"),
+        (["compare", "--data", "mnist"], "--data-dir"),
+        (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
+        (["ablate", "--learned", "a=random-lstm"], "has no h to take away"),
+        (["ablate", "--modes", "exat"], "unknown curvature mode 'exat'"),
+        (["pretrained", "slmt"], "unknown learned optimizer 'slmt'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(capsys, folder, arguments, message):
+    ended = l2lnp(capsys, *arguments)
+    assert ended.code == 2, ended
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,151 @@
+"""The CUDA kernels of the coordinatewise LSTM, run on the CPU, against their twins on NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from moving import moved
+
+import l2lnp.kernels.cuda
+from l2lnp.kernels import lstm, lstm_adjoint, twin
+from l2lnp.kernels.cuda import lstm as cuda_lstm
+from l2lnp.workspace import Workspace
+
+FEW = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SMALL = lstm.Sizes(3, (4, 5))
+N_STEPS = 3
+
+
+def problem(sizes, n, dtype, seed=0):
+    """Draw weights, features (T, F, n), a state, and cotangents of outputs and of the last state."""
+    rng = np.random.default_rng(seed)
+    weights = {path: (0.5 * rng.normal(size=shape)).astype(dtype) for path, shape in sizes.shapes().items()}
+    features = rng.normal(size=(N_STEPS, sizes.n_features, n)).astype(dtype)
+    state, a_state = rng.normal(size=(2, 2 * sizes.n_hidden, n)).astype(dtype)
+    return weights, features, state, list(rng.normal(size=(N_STEPS, n)).astype(dtype)), a_state
+
+
+def run(sizes, weights, features, state, a_outputs, a_state, empty_like):
+    """Return everything that T steps and their reverse give; states lie in rows longer than they."""
+    kernels, adjoint, space = twin(lstm, state), twin(lstm_adjoint, state), Workspace()
+    n = state.shape[1]
+    tape = kernels.blank_tape(sizes, len(features), n, state, space)
+    after, a_features, a_before = empty_like(state), empty_like(features), empty_like(state)
+    a_before[...] = a_state
+    folded = kernels.fold(weights)
+    kernels.begin(sizes, tape, state, after)
+    outputs = []
+    for t, rows in enumerate(features):
+        tape.features(t)[...] = rows
+        outputs.append(kernels.advance(folded, tape, t))
+    kernels.end(sizes, tape, after)
+    a = adjoint.reverse(sizes, folded, tape, a_outputs, a_before, space, a_features)
+    return {
+        "outputs": outputs,
+        "after": after,
+        "a": kernels.unfold(a),
+        "a_state": a_before,
+        "a_x": a_features,
+    }
+
+
+def both(cupy, sizes, n, dtype, seed=0):
+    """Return the results of the kernels, as NumPy arrays, and those of their twins in float64."""
+    arguments = problem(sizes, n, dtype, seed)
+    wide = [_as(part, np.float64) for part in arguments]
+    ours = run(sizes, *moved(cupy, arguments), lambda a: cupy.empty((*a.shape[:-1], n + 7), a.dtype)[..., :n])
+    return ours, run(sizes, *wide, np.empty_like)
+
+
+def _as(tree, dtype):
+    if isinstance(tree, dict):
+        return {key: value.astype(dtype) for key, value in tree.items()}
+    return [v.astype(dtype) for v in tree] if isinstance(tree, list) else tree.astype(dtype)
+
+
+def assert_close(ours, expected, dtype):
+    tolerance = 1e-11 if dtype == np.float64 else 2e-5
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            assert_close(ours[name], value, dtype)
+            continue
+        theirs = np.stack(value) if isinstance(value, list) else value
+        mine = np.stack([v.get() for v in ours[name]]) if isinstance(value, list) else ours[name].get()
+        assert mine.shape == theirs.shape
+        assert mine.dtype == dtype
+        assert np.abs(mine - theirs).max() <= tolerance * max(1.0, np.abs(theirs).max()), name
+
+
+@FEW
+@given(st.integers(1, 300), st.sampled_from([np.float32, np.float64]), st.integers(0, 2**32 - 1))
+def test_steps_and_their_reverse(cupy, n, dtype, seed):
+    assert_close(*both(cupy, SMALL, n, dtype, seed), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_sizes_of_the_paper(cupy, dtype):
+    assert_close(*both(cupy, lstm.Sizes(4, (20, 20)), 150, dtype), dtype)
+
+
+@pytest.mark.parametrize("n", [1, 128, 129, 400])
+def test_two_coordinates_a_thread(cupy, monkeypatch, n):
+    monkeypatch.setattr(cuda_lstm, "_MANY", 1)
+    assert_close(*both(cupy, SMALL, n, np.float32), np.float32)
+
+
+def test_weights_that_do_not_fit_in_shared_memory(cupy, monkeypatch):
+    monkeypatch.setattr(cuda_lstm, "_MOST_SHARED_BYTES", 0)
+    assert_close(*both(cupy, SMALL, 30, np.float64), np.float64)
+
+
+def test_a_reverse_that_asks_for_no_features(cupy):
+    weights, features, state, a_outputs, a_state = moved(cupy, problem(SMALL, 9, np.float64))
+    space = Workspace()
+    tape = cuda_lstm.blank_tape(SMALL, N_STEPS, 9, state, space)
+    cuda_lstm.begin(SMALL, tape, state)
+    folded = cuda_lstm.fold(weights)
+    for t, rows in enumerate(features):
+        tape.features(t)[...] = rows
+        cuda_lstm.advance(folded, tape, t)
+    reverse = twin(lstm_adjoint, state).reverse
+    with_features, without = (
+        reverse(SMALL, folded, tape, a_outputs, a_state.copy(), space, a)
+        for a in (cupy.empty(features.shape), None)
+    )
+    assert all(np.array_equal(x.get(), y.get()) for x, y in zip(with_features, without, strict=True))
+
+
+def test_wrong_arguments_are_refused(cupy):
+    weights, _, state, _, _ = moved(cupy, problem(SMALL, 9, np.float32))
+    tape = cuda_lstm.blank_tape(SMALL, 1, 9, state, Workspace())
+    folded = cuda_lstm.fold(weights)
+    cuda_lstm.begin(SMALL, tape, state[:-1])
+    with pytest.raises(ValueError, match="before must be"):
+        cuda_lstm.advance(folded, tape, 0)
+    cuda_lstm.begin(SMALL, tape, state.astype(np.float64))
+    with pytest.raises(ValueError, match="float64"):
+        cuda_lstm.advance(folded, tape, 0)
+    cuda_lstm.begin(SMALL, tape, cupy.ascontiguousarray(state.T).T)
+    with pytest.raises(ValueError, match="contiguous"):
+        cuda_lstm.advance(folded, tape, 0)
+
+
+PLANTED = {
+    "forget gate on the new cell": ("a[v].f * before[(HIDDEN + j)", "a[v].f * before[(j)"),
+    "slope of tanh": ("1 - g.n * g.n", "1 - g.n"),
+    "slope of a sigmoid": ("s * g.o * (1 - g.o)", "s * g.o"),
+    "cell not carried": ("a_cell *= g.f;", ""),
+    "second layer's inputs": ("+= a_x[k];", "= a_x[k];"),
+    "bias forgotten": ("a[v] = w[K];", "a[v] = {};"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_error_is_seen(cupy, monkeypatch, name):
+    right, wrong = PLANTED[name]
+    text = l2lnp.kernels.cuda.source("lstm.cu")
+    assert right in text
+    monkeypatch.setattr(l2lnp.kernels.cuda, "source", lambda file: text.replace(right, wrong))
+    ours, expected = both(cupy, SMALL, 40, np.float64)
+    with pytest.raises(AssertionError):
+        assert_close(ours, expected, np.float64)

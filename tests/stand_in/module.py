@@ -1,0 +1,113 @@
+"""A stand-in for the module `cupy`, to be put into ``sys.modules``: the names of CuPy 14 and no others."""
+
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+from stand_in.arrays import as_device, as_host, ndarray
+from stand_in.kernels import RawModule
+
+_FROM_HOST = ("asarray", "array", "asanyarray")  # the functions that take NumPy arrays
+_UNINITIALISED = ("empty", "empty_like")
+_UFUNC_OPTIONS = {"out", "where", "dtype", "casting", "order"}
+
+
+@cache
+def signatures():
+    """Return the parameters of every function of CuPy 14 by its name; "ufunc" and "constant" are words."""
+    lines = (Path(__file__).parent / "cupy_14.txt").read_text().splitlines()[1:]
+    return dict(line.split(": ") for line in lines)
+
+
+class CUDARuntimeError(RuntimeError):
+    """What the runtime raises without a usable driver."""
+
+    __module__ = "cupy_backends.cuda.api.runtime"
+
+
+class OutOfMemoryError(MemoryError):
+    """What CuPy's memory pool raises."""
+
+    __module__ = "cupy.cuda.memory"
+
+
+class Event:
+    """A moment in a stream."""
+
+    def record(self):
+        self.time_s = perf_counter()
+
+    def synchronize(self):
+        pass
+
+
+def make(n_devices=1, version="14.2.0"):
+    """Return a module like cupy, on a machine with ``n_devices`` GPUs."""
+    cupy = _namespace("cupy", np, "")
+    cupy.__version__ = version
+    cupy.ndarray = ndarray
+    cupy.linalg = _namespace("cupy.linalg", np.linalg, "linalg.")
+    cupy.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
+    cupy.RawModule = RawModule
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=int, total_bytes=int)
+    properties = {"name": b"stand-in", "major": 9, "minor": 0}
+    cupy.cuda = SimpleNamespace(
+        runtime=SimpleNamespace(
+            getDeviceCount=lambda: n_devices,
+            getDeviceProperties=lambda device: properties,
+            runtimeGetVersion=lambda: 13000,
+            driverGetVersion=lambda: 13000,
+            memGetInfo=lambda: (1 << 33, 1 << 34),
+            CUDARuntimeError=CUDARuntimeError,
+        ),
+        Device=lambda: SimpleNamespace(id=0, synchronize=lambda: None, mem_info=(1 << 33, 1 << 34)),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        Event=Event,
+        get_elapsed_time=lambda start, end: 1000 * (end.time_s - start.time_s),
+    )
+    for kind in ("float32", "float64", "int8", "int32", "int64", "uint8", "uint32", "uint64", "bool_"):
+        setattr(cupy, kind, getattr(np, kind))
+    return cupy
+
+
+def _namespace(name, library, prefix):
+    module = ModuleType(name)
+    known = {key.removeprefix(prefix): kind for key, kind in signatures().items() if key.startswith(prefix)}
+
+    def find(attribute):
+        if attribute not in known:
+            raise AttributeError(f"CuPy 14 has no {prefix}{attribute}")
+        value = getattr(library, attribute)
+        return value if known[attribute] == "constant" else _function(attribute, value, known[attribute])
+
+    module.__getattr__ = find
+    return module
+
+
+def _function(name, function, kind):
+    allowed = _UFUNC_OPTIONS if kind == "ufunc" else set(kind.replace("*", "").split(", "))
+
+    def call(*args, **kwargs):
+        if unknown := set(kwargs) - allowed:
+            raise TypeError(f"cupy.{name} takes no {', '.join(sorted(unknown))}")
+        if name in _FROM_HOST and isinstance(args[0], np.ndarray):
+            return ndarray(getattr(np, name)(*args, **kwargs).copy())
+        if "out" in kwargs and name == "matmul" and kwargs["out"] is not None:
+            assert kwargs["out"].flags.c_contiguous, "cuBLAS writes contiguous matrices"
+        arguments = {key: as_host(value) for key, value in kwargs.items()}
+        with np.errstate(all="ignore"):
+            result = function(*map(as_host, args), **arguments)
+        if name in _UNINITIALISED:
+            result.fill(np.nan if result.dtype.kind == "f" else 99)  # to be seen where it is read
+        if kwargs.get("out") is not None:
+            return kwargs["out"]
+        return as_device(result)
+
+    call.__name__ = name
+    return call
+
+
+def _as_strided(x, shape=None, strides=None):
+    return ndarray(np.lib.stride_tricks.as_strided(as_host(x), shape, strides))
