@@ -17,7 +17,7 @@ The functions run on NumPy and CuPy arrays, float32 and float64.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,37 +106,49 @@ def _gate_halves(like: Array, n_units: int) -> Array:
 
 @dataclass
 class Tape:
-    """The arrays of T steps over a chunk of n coordinates; lists run over the steps."""
+    """The arrays of T steps over a chunk of n coordinates, by step; T + 1 of x2 and of the cells."""
 
-    x1: Array  # (T, F + S1 + 1, n): features, hidden1 before the step, 1
-    x2: Array  # (T + 1, S1 + 1 + S2, n): hidden1 after the step, 1, hidden2 before it
-    gates1: Array  # (T, 4 S1, n): 2 i, 2 f, 2 o, n
-    gates2: Array  # (T, 4 S2, n)
-    tanh1: Array  # (T, S1, n): tanh of the cells after the step
-    tanh2: Array  # (T, S2, n)
-    cells1: list[Array]  # T + 1 times (S1, n): cells before each step, and after the last
+    x1: list[Array]  # (F + S1 + 1, n): features, hidden1 before the step, 1
+    x2: list[Array]  # (S1 + 1 + S2, n): hidden1 after the step, 1, hidden2 before it
+    gates1: list[Array]  # (4 S1, n): 2 i, 2 f, 2 o, n
+    gates2: list[Array]  # (4 S2, n)
+    tanh1: list[Array]  # (S1, n): tanh of the cells after the step
+    tanh2: list[Array]  # (S2, n)
+    cells1: list[Array]  # (S1, n): cells before the step
     cells2: list[Array]
 
     def features(self, t: int) -> Array:
         """Return the rows (F, n) that the caller fills before step ``t``."""
-        return self.x1[t, : self.x1.shape[1] - 1 - self.tanh1.shape[1]]
+        return self.x1[t][: len(self.x1[t]) - 1 - len(self.tanh1[t])]
 
 
-def blank_tape(sizes: Sizes, n_steps: int, n: int, like: Array, space: Fresh) -> Tape:
-    """Return a tape for ``n_steps`` steps over ``n`` coordinates; it may be used again and again."""
+def blank_tape(sizes: Sizes, n_steps: int, n: int, like: Array, space: Fresh, is_kept: bool = True) -> Tape:
+    """Return a tape for ``n_steps`` steps over ``n`` coordinates; it may be used again and again.
+
+    Where it is not kept for `reverse`, later steps and the second layer write over what came before:
+    so few arrays stay in cache.
+    """
     (s1, s2), f = sizes.n_units, sizes.n_features
+    n_kept, second = (n_steps, 2) if is_kept else (1, 1)
+
+    def empty(key: Hashable, rows: int, n_more: int = 0) -> list[Array]:
+        arrays = list(space.empty(key, (n_kept + n_more * is_kept, rows, n), like))
+        return arrays if is_kept else arrays * (n_steps + n_more)
+
     tape = Tape(
-        space.empty("x1", (n_steps, f + s1 + 1, n), like),
-        space.empty("x2", (n_steps + 1, s1 + 1 + s2, n), like),
-        space.empty("gates1", (n_steps, 4 * s1, n), like),
-        space.empty("gates2", (n_steps, 4 * s2, n), like),
-        space.empty("tanh1", (n_steps, s1, n), like),
-        space.empty("tanh2", (n_steps, s2, n), like),
-        [*space.empty("cells1", (n_steps + 1, s1, n), like)],
-        [*space.empty("cells2", (n_steps + 1, s2, n), like)],
+        empty("x1", f + s1 + 1),
+        empty("x2", s1 + 1 + s2, 1),
+        empty(("gates", 1), 4 * s1),
+        empty(("gates", second), 4 * s2),
+        empty(("tanh", 1), s1),
+        empty(("tanh", second), s2),
+        empty("cells1", s1, 1),
+        empty("cells2", s2, 1),
     )
-    tape.x1[:, f + s1] = 1.0
-    tape.x2[:, s1] = 1.0
+    for x1, x2 in zip(tape.x1, tape.x2, strict=False):
+        x1[f + s1] = 1.0
+        x2[s1] = 1.0
+    tape.x2[-1][s1] = 1.0
     return tape
 
 
@@ -151,8 +163,8 @@ def begin(sizes: Sizes, tape: Tape, state: Array, after: Array | None = None) ->
     if after is not None:
         _, _, tape.cells1[-1], tape.cells2[-1] = parts(sizes, after)
     xp = array_module(state)
-    xp.multiply(hidden1, 2.0, out=tape.x1[0, f : f + s1])
-    xp.multiply(hidden2, 2.0, out=tape.x2[0, s1 + 1 :])
+    xp.multiply(hidden1, 2.0, out=tape.x1[0][f : f + s1])
+    xp.multiply(hidden2, 2.0, out=tape.x2[0][s1 + 1 :])
 
 
 def parts(sizes: Sizes, state: Array) -> tuple[Array, Array, Array, Array]:
@@ -163,23 +175,23 @@ def parts(sizes: Sizes, state: Array) -> tuple[Array, Array, Array, Array]:
 
 def advance(weights: Weights, tape: Tape, t: int) -> Array:
     """Run step ``t``, whose features stand in the tape, and return the output (n,)."""
-    s1, f = tape.tanh1.shape[1], tape.features(t).shape[0]
-    hidden1, hidden2 = tape.x2[t, :s1], tape.x2[t + 1, s1 + 1 :]
+    s1 = len(tape.tanh1[t])
+    hidden1, hidden2 = tape.x2[t][:s1], tape.x2[t + 1][s1 + 1 :]
     product(weights.w1, tape.x1[t], tape.gates1[t])
     cell(tape.gates1[t], tape.cells1[t], tape.cells1[t + 1], tape.tanh1[t], hidden1)
     if t + 1 < len(tape.x1):
-        tape.x1[t + 1, f : f + s1] = hidden1
+        tape.x1[t + 1][-1 - s1 : -1] = hidden1
     product(weights.w2, tape.x2[t], tape.gates2[t])
     cell(tape.gates2[t], tape.cells2[t], tape.cells2[t + 1], tape.tanh2[t], hidden2)
-    return (weights.w3 @ tape.x2[t + 1, s1:])[0]
+    return (weights.w3 @ tape.x2[t + 1][s1:])[0]
 
 
 def end(sizes: Sizes, tape: Tape, after: Array) -> None:
     """Fill in the hidden states of ``after``, which `begin` got."""
     xp, s1 = array_module(after), sizes.n_units[0]
     hidden1, hidden2, _, _ = parts(sizes, after)
-    xp.multiply(tape.x2[-2, :s1], 0.5, out=hidden1)
-    xp.multiply(tape.x2[-1, s1 + 1 :], 0.5, out=hidden2)
+    xp.multiply(tape.x2[-2][:s1], 0.5, out=hidden1)
+    xp.multiply(tape.x2[-1][s1 + 1 :], 0.5, out=hidden2)
 
 
 def product(w: Array, x: Array, out: Array) -> None:

@@ -43,30 +43,36 @@ def reverse(
         Filled, if given, with the cotangents (T, F, n) of the features.
     """
     xp, (f, (s1, _)) = array_module(a_state), (sizes.n_features, sizes.n_units)
-    a_hidden1, a_hidden2, a_cell1, a_cell2 = parts(sizes, a_state)
-    a_hidden1 *= 0.5
-    a_hidden2 *= 0.5
-    a_gates1, a_gates2 = (space.empty(("a", g.shape[1]), g.shape[1:], g) for g in (tape.gates1, tape.gates2))
-    a_x1, a_x2 = (space.empty(("a_x", i), x.shape[1:], x) for i, x in enumerate((tape.x1, tape.x2)))
+    a_hidden1_out, a_hidden2_out, a_cell1, a_cell2 = parts(sizes, a_state)
+    a_hidden1, a_hidden2 = 0.5 * a_hidden1_out, 0.5 * a_hidden2_out
+    (x1, *_), (x2, *_), (gates1, *_), (gates2, *_) = tape.x1, tape.x2, tape.gates1, tape.gates2
+    a_gates1, a_gates2, a_x1, a_x2, of_output = (
+        space.empty(("a", i), like.shape, like) for i, like in enumerate((gates1, gates2, x1, x2, a_hidden2))
+    )
     to_x1, to_x2, to_hidden2 = weights.w1.T, weights.w2.T, weights.w3[:, 1:].T
     a = Weights(*(xp.zeros_like(w) for w in weights))
     for t in reversed(range(len(tape.x1))):
-        a_output = a_outputs[t][None]
-        a_hidden2 += to_hidden2 * a_output
-        add_product(a.w3, a_output, tape.x2[t + 1, s1:])
-        cell_adjoint(tape.gates2[t], tape.cells2[t], tape.tanh2[t], a_hidden2, a_cell2, a_gates2, space)
+        a_output, hidden2 = a_outputs[t][None], tape.x2[t + 1][s1 + 1 :]
+        a_hidden2 += xp.multiply(to_hidden2, a_output, out=of_output)
+        add_product(a.w3, a_output, tape.x2[t + 1][s1:])
+        cell_adjoint(
+            tape.gates2[t], tape.cells2[t], tape.tanh2[t], hidden2, a_hidden2, a_cell2, a_gates2, space
+        )
         add_product(a.w2, a_gates2, tape.x2[t])
         product(to_x2, a_gates2, a_x2)
         a_hidden1 += a_x2[:s1]
-        a_hidden2[...] = a_x2[s1 + 1 :]
-        cell_adjoint(tape.gates1[t], tape.cells1[t], tape.tanh1[t], a_hidden1, a_cell1, a_gates1, space)
+        a_hidden2 = a_x2[s1 + 1 :]
+        hidden1 = tape.x2[t][:s1]
+        cell_adjoint(
+            tape.gates1[t], tape.cells1[t], tape.tanh1[t], hidden1, a_hidden1, a_cell1, a_gates1, space
+        )
         add_product(a.w1, a_gates1, tape.x1[t])
         product(to_x1, a_gates1, a_x1)
-        a_hidden1[...] = a_x1[f : f + s1]
+        a_hidden1 = a_x1[f : f + s1]
         if a_features is not None:
             a_features[t] = a_x1[:f]
-    a_hidden1 *= 2.0
-    a_hidden2 *= 2.0
+    xp.multiply(a_hidden1, 2.0, out=a_hidden1_out)
+    xp.multiply(a_hidden2, 2.0, out=a_hidden2_out)
     return a
 
 
@@ -76,30 +82,39 @@ def add_product(total: Array, a: Array, x: Array) -> None:
 
 
 def cell_adjoint(
-    gates: Array, before: Array, tanh: Array, a_hidden: Array, a_cell: Array, a_gates: Array, space: Fresh
+    gates: Array,
+    before: Array,
+    tanh: Array,
+    hidden: Array,
+    a_hidden: Array,
+    a_cell: Array,
+    a_gates: Array,
+    space: Fresh,
 ) -> None:
-    """Fill ``a_gates`` with the cotangents of the pre-activations; ``a_cell`` goes from after to before."""
+    """Fill ``a_gates`` with the cotangents of the pre-activations; ``a_cell`` goes from after to before.
+
+    The gates' slopes are taken into the products above: with b = a_c' / 2, they are
+    (2 - o) hidden' a_hidden', (2 - i) i n b, (i - n i n) b and (2 - f) c f b.
+    """
     xp, s = array_module(gates), len(tanh)
     i, f, o, n = gates.reshape(4, s, -1)
     a_i, a_f, a_o, a_n = a_gates.reshape(4, s, -1)
-    slope = space.empty("slope", (3 * s, gates.shape[1]), gates)
+    i_n = xp.multiply(i, n, out=space.empty("i n", n.shape, n))
 
-    xp.multiply(tanh, tanh, out=a_n)
-    xp.subtract(1.0, a_n, out=a_n)
-    a_n *= o
+    xp.multiply(tanh, hidden, out=a_n)
+    xp.subtract(o, a_n, out=a_n)  # o (1 - s^2)
     a_n *= a_hidden
     a_cell += a_n
     a_cell *= 0.5
 
-    xp.multiply(a_cell, n, out=a_i)
-    xp.multiply(a_cell, before, out=a_f)
-    xp.multiply(a_hidden, tanh, out=a_o)
-    xp.multiply(a_cell, i, out=a_n)
+    xp.subtract(2.0, gates[: 3 * s], out=a_gates[: 3 * s])
+    a_o *= hidden
+    a_o *= a_hidden
+    a_i *= i_n
+    a_i *= a_cell
+    xp.multiply(n, i_n, out=a_n)
+    xp.subtract(i, a_n, out=a_n)
+    a_n *= a_cell
     a_cell *= f
-
-    xp.subtract(2.0, gates[: 3 * s], out=slope)
-    slope *= gates[: 3 * s]
-    a_gates[: 3 * s] *= slope
-    xp.multiply(n, n, out=slope[:s])
-    xp.subtract(1.0, slope[:s], out=slope[:s])
-    a_n *= slope[:s]
+    a_f *= before
+    a_f *= a_cell

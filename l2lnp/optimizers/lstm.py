@@ -177,7 +177,7 @@ class LSTM(Optimizer):
             here = span.coordinates
             rows = self._space().empty("features", (self._sizes.n_features, span.n), g)
             self._preprocessing.fill(rows, moments[:, here], t, span.of(inputs), statistics, span.tensors)
-            for chunk, tape in self._tapes(span, 1, g):
+            for chunk, tape in self._tapes(span, 1, g, is_kept=False):
                 end_of_chunk = chunk.of(after, self._n_rows)
                 kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows), end_of_chunk)
                 tape.features(0)[...] = rows[:, span.place(chunk)]
@@ -390,13 +390,15 @@ class LSTM(Optimizer):
             self._spans_by_steps[n_steps] = join(self.layout, chunks, CHUNKS_OF_SPAN)
         return self._spans_by_steps[n_steps]
 
-    def _tapes(self, span: Span, n_steps: int, like: Array) -> Iterator[tuple[Chunk, Tape]]:
+    def _tapes(
+        self, span: Span, n_steps: int, like: Array, is_kept: bool = True
+    ) -> Iterator[tuple[Chunk, Tape]]:
         """Yield each chunk of ``span`` with a tape; chunks of the same size use the same."""
         n = 0
         for chunk in span.chunks:
             if chunk.n != n:
                 n = chunk.n
-                tape = twin(lstm, like).blank_tape(self._sizes, n_steps, n, like, self._space())
+                tape = twin(lstm, like).blank_tape(self._sizes, n_steps, n, like, self._space(), is_kept)
             yield chunk, tape
 
     @cached_property

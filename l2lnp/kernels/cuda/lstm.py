@@ -61,8 +61,8 @@ def unfold(a: Weights) -> dict[str, Array]:
     }
 
 
-def blank_tape(sizes: Sizes, n_steps: int, n: int, like: Array, space: Fresh) -> Tape:
-    """Return a tape for ``n_steps`` steps over ``n`` coordinates."""
+def blank_tape(sizes: Sizes, n_steps: int, n: int, like: Array, space: Fresh, is_kept: bool = True) -> Tape:
+    """Return a tape for ``n_steps`` steps over ``n`` coordinates; kept or not, it holds states alone."""
     return Tape(sizes, space.empty("x", (n_steps, sizes.n_features, n), like), space)
 
 
