@@ -60,5 +60,5 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
         f"What h is worth: {Path(options['data']).stem}, {Path(options['network']).stem} network, "
         f"batch {options['batch_size']}"
     )
-    tuning = {"tuned": None, "n_tuning_seeds": 1}
-    compare_and_report("ablate", asked, ("none",), **tuning, **options)
+    options |= {"tuned": None, "n_tuning_seeds": 1}
+    compare_and_report("ablate", asked, ("none",), **options)

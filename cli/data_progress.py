@@ -51,8 +51,9 @@ def _plain_bytes(name: str) -> Report:
     say = _Seldom()
 
     def report(done: int, total: int | None) -> None:
-        of = f" of {total / 1e6:.1f}" if total else ""
-        say(f"{name}: {done / 1e6:.1f}{of} MB, {say.rate(done) / 1e6:.2f} MB/s", last=done == total)
+        of, per_s = f" of {total / 1e6:.1f}" if total else "", say.rate(done)
+        left = _left(done, total, per_s) if total else ""
+        say(f"{name}: {done / 1e6:.1f}{of} MB, {per_s / 1e6:.2f} MB/s{left}", last=done == total)
 
     return report
 
@@ -74,12 +75,15 @@ def shown_pictures() -> Iterator[Callable[[int, int], None]]:
 
 
 def _pictures(done: int, total: int, per_s: float) -> str:
-    from l2lnp.cli.progress import clock
-
     if done == total:
         return f"{done:,}/{total:,} pictures; computing checksums"
-    left = f", {clock((total - done) / per_s)} left" if per_s else ""
-    return f"{done:,}/{total:,} pictures, {per_s:,.0f}/s{left}"
+    return f"{done:,}/{total:,} pictures, {per_s:,.0f}/s{_left(done, total, per_s)}"
+
+
+def _left(done: int, total: int, per_s: float) -> str:
+    from l2lnp.cli.progress import clock
+
+    return f", {clock((total - done) / per_s)} left" if per_s and done < total else ""
 
 
 class _Seldom:

@@ -29,6 +29,14 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 @click.command("train")
 @setting("--data", type=Name(known_names("data")), help="A data set by name, or a data file FILE.h5.")
 @setting("--data-dir", type=click.Path(), help="Folder with the official files of a named data set.")
+@setting(
+    "--memory-limit",
+    "memory_limit_mb",
+    type=int,
+    help="MB of pictures held in memory; a file with more is streamed.",
+)
+@setting("--flip", is_flag=True, default=None, help="Mirror training pictures at random.")
+@setting("--crop-padding", type=int, help="Shift training pictures at random, by up to so many pixels.")
 @setting("--network", type=Name(known_names("network")), help="A network by name, or a file FILE.toml.")
 @setting(
     "--optimizer",

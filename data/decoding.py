@@ -6,7 +6,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from l2lnp.errors import InputError
 
@@ -35,6 +35,8 @@ def decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
             return _decode(content, image_shape)
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(f"cannot be decoded (it is no {' or '.join(FORMATS)})") from None
     except Exception as error:  # Pillow raises nearly every type there is on damaged files
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot be decoded ({reason})") from None

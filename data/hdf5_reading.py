@@ -48,6 +48,8 @@ def open_file(path: Path) -> tuple[h5py.File, Contents]:
         With one sentence that names the file and what is wrong with it.
     """
     with reading(path):
+        if path.exists() and not path.is_file():
+            raise _ContentError("is a folder, a pipe or a device: name a file")
         file = h5py.File(path, "r")
         try:
             return file, _contents(file)

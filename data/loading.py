@@ -7,7 +7,7 @@ from pathlib import Path
 
 from l2lnp.data.catalogue import KNOWN, Known
 from l2lnp.data.dataset import Dataset, in_memory
-from l2lnp.data.streaming import load_file
+from l2lnp.data.streaming import MEMORY_LIMIT_BYTES, load_file
 from l2lnp.errors import InputError, unknown_name
 
 NAMES = tuple(KNOWN)
@@ -15,7 +15,9 @@ NAMES = tuple(KNOWN)
 _SUFFIXES = (".h5", ".hdf5")
 
 
-def load_dataset(name_or_path: str, data_dir: Path | None = None) -> Dataset:
+def load_dataset(
+    name_or_path: str, data_dir: Path | None = None, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+) -> Dataset:
     """Return the data set called ``name_or_path``, or the one in that HDF5 file.
 
     Parameters
@@ -24,6 +26,8 @@ def load_dataset(name_or_path: str, data_dir: Path | None = None) -> Dataset:
         Where to look for a named data set: its ``<name>.h5``, or the official files of
         MNIST, Fashion-MNIST or CIFAR-10, there or in a folder of the set's name. Without
         it, the cache folder, where ``l2lnp data fetch`` and ``import`` put data sets.
+    memory_limit_bytes
+        A file with more bytes of pictures is streamed; official files are always read into memory.
 
     Raises
     ------
@@ -32,10 +36,10 @@ def load_dataset(name_or_path: str, data_dir: Path | None = None) -> Dataset:
     """
     known = KNOWN.get(name_or_path)
     if known is None or known.read is None or data_dir is None:
-        return load_file(find_file(name_or_path, data_dir))
+        return load_file(find_file(name_or_path, data_dir), memory_limit_bytes)
     path = data_dir / f"{name_or_path}.h5"
     if path.is_file():
-        return load_file(path)
+        return load_file(path, memory_limit_bytes)
     inner = data_dir / name_or_path
     return in_memory(*known.read(inner if inner.is_dir() else data_dir))
 
@@ -50,6 +54,8 @@ def find_file(name_or_path: str, data_dir: Path | None = None) -> Path:
     """
     if name_or_path.endswith(_SUFFIXES):
         return Path(name_or_path)
+    if name_or_path not in KNOWN and os.path.exists(name_or_path):
+        raise InputError(f"{name_or_path} is no data set file: their names end in {' or '.join(_SUFFIXES)}")
     known = known_dataset(name_or_path)
     if name_or_path == "digits":
         return bundled_file()

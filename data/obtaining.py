@@ -88,7 +88,7 @@ def import_dataset(
     """
     known = known_dataset(name)
     refuse_existing(out)
-    if not source.exists():
+    if not (source.is_dir() or source.is_file()):
         raise InputError(f"there is no file or folder {source}")
     if known.list_pictures is not None:
         settings = _settings(known, options)

@@ -10,7 +10,7 @@ is the same on every machine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -28,10 +28,11 @@ MEMORY_LIMIT_BYTES = 1 << 30  # data sets with more bytes of pictures are stream
 WINDOW_BYTES = 1 << 26  # at most three windows are in memory: in use, ready, and being read
 BLOCK_BYTES = 1 << 20
 
+Step = tuple[int, np.ndarray]  # its number, and the indices (n,) of its pictures
+
 _BATCHES_AHEAD = 3  # fewer where they are big
 _BYTES_AHEAD = 1 << 28
-_GAP_BYTES = 1 << 15  # pictures that nobody asked for are read along where they are fewer than this
-_SPAN_BYTES = 1 << 22  # of one read
+_GAP_BYTES = 1 << 15  # pictures between two that are wanted are read along if they have no more bytes
 
 
 def load_file(path: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> Dataset:
@@ -79,36 +80,28 @@ class FileImages:
         self._file: h5py.File | None = None
         self._opening = Lock()
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """Return the images (n, H, W, C) at ``indices`` (n,), which ascend."""
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read images (m, H, W, C), and say which of them are those at ``indices`` (n,), which ascend."""
         with self._opening:
             if self._file is None:
                 self._file, _ = open_file(self._path)
         dataset = self._file[self._group]["images"]
-        rows = self._rows[indices]
-        images = np.empty((len(rows), *self.image_shape), np.uint8)
+        runs = _runs(self._rows[indices], prod(self.image_shape))
+        images = np.empty((sum(run[-1] + 1 - run[0] for run in runs), *self.image_shape), np.uint8)
+        places, start = [], 0
         with reading(self._path):
-            for start, stop in _runs(rows, prod(self.image_shape)):
-                _read_run(dataset, rows[start:stop], images[start:stop])
-        return images
+            for run in runs:
+                stop = start + run[-1] + 1 - run[0]
+                dataset.read_direct(images[start:stop], np.s_[run[0] : run[-1] + 1])
+                places.append(start + run - run[0])
+                start = stop
+        return images, np.concatenate(places)
 
 
-def _read_run(dataset: h5py.Dataset, rows: np.ndarray, images: np.ndarray) -> None:
-    """Fill ``images`` with the ``rows`` of ``dataset``, by one read from the first to the last of them."""
-    first, last = rows[0], rows[-1]
-    if last - first == len(rows) - 1:
-        dataset.read_direct(images, np.s_[first : last + 1])
-    else:
-        images[...] = dataset[first : last + 1][rows - first]
-
-
-def _runs(rows: np.ndarray, image_bytes: int) -> Iterator[tuple[int, int]]:
-    """Cut ascending ``rows`` where a gap is not worth reading, and where a piece gets too long."""
-    span = max(1, _SPAN_BYTES // image_bytes)
-    gap = np.diff(rows) * image_bytes > _GAP_BYTES + image_bytes
-    cuts = np.flatnonzero(gap | (np.diff(rows // span) != 0)) + 1
-    edges = [0, *cuts.tolist(), len(rows)]
-    return pairwise(edges)
+def _runs(rows: np.ndarray, image_bytes: int) -> list[np.ndarray]:
+    """Cut ascending ``rows`` where what lies between two of them is too much to read along."""
+    between = (np.diff(rows) - 1) * image_bytes
+    return np.split(rows, np.flatnonzero(between > _GAP_BYTES) + 1)
 
 
 class StreamedSplit(Split):
@@ -145,26 +138,31 @@ class StreamedSplit(Split):
         return order
 
     def _pictures(
-        self, steps: Iterator[tuple[int, np.ndarray]], batch_size: int
+        self, steps: Iterator[Step], batch_size: int
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         n_steps = max(1, self.n_samples // batch_size)
 
-        def window(item: tuple[int, np.ndarray]) -> tuple[int, int]:
+        def window(item: Step) -> tuple[int, int]:
             epoch, step = divmod(item[0], n_steps)
             return epoch, step * batch_size // self._window
 
         units = (list(unit) for _, unit in groupby(steps, window))
-        for unit, unique, images in prefetch(map(self._load, units), 1):
-            for step, indices in unit:
-                yield step, indices, images[np.searchsorted(unique, indices)]
+        for unit, images, places in prefetch(map(self._load, units), 1):
+            for (step, indices), wanted in zip(unit, places, strict=True):
+                yield step, indices, images[wanted]
 
-    def _load(
-        self, unit: list[tuple[int, np.ndarray]]
-    ) -> tuple[list[tuple[int, np.ndarray]], np.ndarray, np.ndarray]:
-        """Read all pictures of some steps at once."""
-        unique = np.unique(np.concatenate([indices for _, indices in unit]))
-        return unit, unique, self._store.read(unique)
+    def _load(self, unit: list[Step]) -> tuple[list[Step], np.ndarray, list[np.ndarray]]:
+        """Read all pictures of some steps at once; return also where those of each step are."""
+        images, places = self._find(np.concatenate([indices for _, indices in unit]))
+        ends = np.cumsum([len(indices) for _, indices in unit])
+        return unit, images, np.split(places, ends[:-1])
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
-        unique, places = np.unique(indices, return_inverse=True)
-        return self._store.read(unique)[places]
+        images, places = self._find(indices)
+        return images[places]
+
+    def _find(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read images (m, H, W, C), and say which of them are those at ``indices`` (n,), in any order."""
+        unique, which = np.unique(indices, return_inverse=True)
+        images, places = self._store.read(unique)
+        return images, places[which]

@@ -1,6 +1,7 @@
 """Files of data sets made by hand: pictures, archives, idx files, CIFAR-10 batches."""
 
 import io
+import os
 import struct
 import tarfile
 
@@ -8,6 +9,9 @@ import numpy as np
 from PIL import Image
 
 from l2lnp.errors import InputError
+
+# How many times as many damaged files the slow tests read; at 1 they take two minutes in all.
+FUZZ = int(os.environ.get("L2LNP_FUZZ", "1"))
 
 
 def picture(content_seed, size=(20, 16), mode="RGB"):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from l2lnp.data import load_dataset
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution, available_cores
 from l2lnp.runs.folder import RunFolder
-from l2lnp.runs.problem import describe
+from l2lnp.runs.problem import describe, load_data
 from l2lnp.tasks.classification import Classification, Measured
 
 
@@ -32,7 +31,7 @@ def evaluate_run(path: Path, split: str, threads: int | None = None) -> Evaluate
     """
     folder = RunFolder(path)
     settings, checkpoint = folder.read_settings(), folder.load_checkpoint()
-    dataset = load_dataset(settings.data, Path(settings.data_dir) if settings.data_dir else None)
+    dataset = load_data(settings)
     subject = checkpoint.subject
     if describe(settings, dataset, subject.network_file) != subject:
         raise InputError(f"the data '{settings.data}' is not what the run in {path} was trained on")

@@ -14,6 +14,7 @@ import numpy as np
 from l2lnp.backend import Array, load_backend, to_backend
 from l2lnp.checkpoint import Subject
 from l2lnp.data import Dataset, load_dataset
+from l2lnp.data.augmentation import Augmentation
 from l2lnp.errors import InputError
 from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.networks import NetworkFile, find_network
@@ -41,7 +42,8 @@ class Problem:
         """Yield the mini-batches of steps ``start_step``, ``start_step + 1``, ..."""
         s = self.settings
         split = self.dataset.split("train")
-        drawn = split.batches(s.seed, s.batch_size, start_step, self.xp, np.dtype(s.dtype))
+        changes = Augmentation(s.flip, s.crop_padding) if s.flip or s.crop_padding else None
+        drawn = split.batches(s.seed, s.batch_size, start_step, self.xp, np.dtype(s.dtype), changes)
         return (Batch(step, x, labels) for step, (x, labels) in enumerate(drawn, start_step))
 
     def begin(self) -> Training:
@@ -76,6 +78,12 @@ class Problem:
         return {key: to_backend(self.xp, value) for key, value in phi.items()}
 
 
+def load_data(settings: TrainSettings) -> Dataset:
+    """Return the data set of a run; raise `InputError` if it is not there or damaged."""
+    folder = Path(settings.data_dir) if settings.data_dir else None
+    return load_dataset(settings.data, folder, settings.memory_limit_mb << 20)
+
+
 def pose(
     settings: TrainSettings, network_file: NetworkFile | None = None, dataset: Dataset | None = None
 ) -> Problem:
@@ -95,7 +103,7 @@ def pose(
     """
     xp = load_backend(settings.backend)
     if dataset is None:
-        dataset = load_dataset(settings.data, Path(settings.data_dir) if settings.data_dir else None)
+        dataset = load_data(settings)
     for split in ("train", "test"):
         dataset.split(split)  # refuses one without pictures
     subject = describe(settings, dataset, network_file)

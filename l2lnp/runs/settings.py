@@ -27,6 +27,9 @@ class TrainSettings:
 
     data: str = "digits"
     data_dir: str | None = None
+    memory_limit_mb: int = 1024  # of pictures; a file with more is streamed
+    flip: bool = False
+    crop_padding: int = 0
     network: str = "small"
     optimizer: str = "slstm"
     learning_rate: float | None = None  # hand-designed optimizers
@@ -122,11 +125,13 @@ def option(name: str) -> str:
 
 
 _SPELLINGS = {
+    "memory_limit_mb": "memory_limit",
     "unroll_length_steps": "unroll_length",
     "log_every_steps": "log_every",
     "eval_every_steps": "eval_every",
     "checkpoint_every_s": "checkpoint_every",
 }
+_MAY_BE_ZERO = ("seed", "memory_limit_mb", "crop_padding")
 
 
 def _type_of(hint: Any) -> type:
@@ -144,8 +149,8 @@ def _check_value(name: str, value: Any) -> None:
     if not fits and value is not None:
         raise InputError(f"{option(name)} must be {_WORDS[wanted]}, not {value!r}")
     if wanted in (int, float) and value is not None:
-        least = "at least 0" if name == "seed" else "positive"
-        if not math.isfinite(value) or value < 0 or (value == 0 and name != "seed"):
+        least = "at least 0" if name in _MAY_BE_ZERO else "positive"
+        if not math.isfinite(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
             raise InputError(f"{option(name)} must be {least}, not {value}")
 
 

@@ -6,7 +6,7 @@ import resource
 
 import numpy as np
 import pytest
-from data_files import cifar_batch, is_sentence, outcome
+from data_files import FUZZ, cifar_batch, is_sentence, outcome
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -139,7 +139,7 @@ def test_every_mutation_is_read_or_refused(seed, n_changes):
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000)
+@settings(max_examples=4_000 * FUZZ)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8))
 def test_very_many_mutations(seed, n_changes):
     refused_or_plain(mutated(seed, n_changes))

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from data_files import encoded, is_sentence, outcome, picture
+from data_files import FUZZ, encoded, is_sentence, outcome, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -147,7 +147,7 @@ def test_every_mutation_is_decoded_or_refused(seed, n_changes):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000)
+@settings(max_examples=2_000 * FUZZ)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_very_many_mutations(seed, n_changes):
     check_mutated(seed, n_changes)

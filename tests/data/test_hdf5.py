@@ -1,6 +1,7 @@
 """The one file layout: written whole or not at all, and read with nothing trusted."""
 
 import hashlib
+import os
 
 import h5py
 import numpy as np
@@ -193,8 +194,15 @@ def test_refuses_what_is_no_hdf5(tmp_path):
         load_file(tmp_path / "a.h5")
     with pytest.raises(InputError, match=r"there is no file .*b\.h5"):
         load_file(tmp_path / "b.h5")
-    with pytest.raises(InputError, match="is no HDF5 file"):
+    with pytest.raises(InputError, match="is a folder, a pipe or a device: name a file"):
         load_file(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_does_not_wait_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.h5")
+    with pytest.raises(InputError, match="is a folder, a pipe or a device"):
+        load_file(tmp_path / "a.h5")
 
 
 @settings(max_examples=60)

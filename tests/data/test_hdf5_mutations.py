@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import FUZZ
 
 from l2lnp.data import hdf5
 from l2lnp.data.hdf5 import Description, write_dataset
@@ -85,7 +86,7 @@ def test_mutations(tmp_path, monkeypatch, libver, compress):
 @LINUX
 @CASES
 def test_very_many_mutations(tmp_path, monkeypatch, libver, compress):
-    check(write(tmp_path / "whole.h5", libver, compress, monkeypatch), 1000, 5_000)
+    check(write(tmp_path / "whole.h5", libver, compress, monkeypatch), 1000, 600 * FUZZ)
 
 
 def test_older_files_open_too(tmp_path, monkeypatch):

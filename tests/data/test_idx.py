@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from data_files import is_sentence, outcome
+from data_files import FUZZ, is_sentence, outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,7 +123,7 @@ def test_every_mutation_is_read_or_refused(tmp_path_factory, packed, changes):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000)
+@settings(max_examples=2_000 * FUZZ)
 @given(packed=st.booleans(), changes=st.lists(mutations, min_size=1, max_size=8))
 def test_very_many_mutations(tmp_path_factory, packed, changes):
     path = tmp_path_factory.getbasetemp() / "mutated.idx"

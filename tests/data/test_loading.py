@@ -5,8 +5,10 @@ import pytest
 from data_files import cifar_batch, write_tree
 
 from l2lnp.data import load_dataset
+from l2lnp.data.dataset import MemorySplit
 from l2lnp.data.hdf5 import Description, write_dataset
 from l2lnp.data.loading import cache_folder, find_file
+from l2lnp.data.streaming import StreamedSplit
 from l2lnp.errors import InputError
 
 
@@ -30,6 +32,14 @@ def test_a_file_by_its_path(tmp_path):
         load_dataset(str(tmp_path / "none.h5"))
 
 
+def test_files_beyond_the_memory_limit_are_streamed(tmp_path):
+    path = str(write(tmp_path / "own.h5", "own"))
+    assert isinstance(load_dataset(path).split("train"), MemorySplit)
+    n_bytes = 2 * 20 * 8 * 8
+    assert isinstance(load_dataset(path, memory_limit_bytes=n_bytes).split("train"), MemorySplit)
+    assert isinstance(load_dataset(path, memory_limit_bytes=n_bytes - 1).split("train"), StreamedSplit)
+
+
 @pytest.mark.parametrize("name", ["mnist", "imagenet", "folder"])
 def test_a_name_from_the_cache_folder_or_the_folder_given(tmp_path, cache, name):
     write(cache / f"{name}.h5", f"cached {name}")
@@ -50,6 +60,7 @@ def test_cifar_batches_in_the_folder_given(tmp_path):
     [
         ("mnist", "is not at .*: get it by 'l2lnp data fetch mnist', or name its folder with --data-dir"),
         ("imagenet", "register at image-net.org and download ILSVRC2012, then 'l2lnp data import imagenet"),
+        (".", r"\. is no data set file: their names end in \.h5 or \.hdf5"),
         ("cifar10", "unknown data set 'cifar10': did you mean 'cifar-10'"),
     ],
 )

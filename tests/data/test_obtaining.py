@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,8 @@ def test_refuses_options_that_do_not_fit(tmp_path, name, options, message):
 def test_refuses_missing_sources_and_places_that_cannot_be(tmp_path):
     with pytest.raises(InputError, match="there is no file or folder"):
         import_("mnist", tmp_path / "none", tmp_path / "x.h5")
+    with pytest.raises(InputError, match="there is no file or folder /dev/null"):
+        import_("cifar-10", Path("/dev/null"), tmp_path / "x.h5")
     (tmp_path / "file").write_bytes(b"")
     source = write_tree(tmp_path / "files", mnist_files())
     with pytest.raises(InputError, match="cannot make"):

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from data_files import is_sentence, outcome, special, tar_bytes, write_tree
+from data_files import FUZZ, is_sentence, outcome, special, tar_bytes, write_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,7 +166,7 @@ def test_every_mutated_zip_is_read_or_refused(tmp_path_factory, seed, n_changes)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000)
+@settings(max_examples=2_000 * FUZZ)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8))
 def test_very_many_mutated_zips(tmp_path_factory, seed, n_changes):
     check_mutated(tmp_path_factory.getbasetemp(), seed, n_changes)

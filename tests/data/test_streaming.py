@@ -37,11 +37,10 @@ def path(tmp_path_factory, request):
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    """Blocks of 4 pictures, windows of 16, reads of at most 24, gaps of one picture read along."""
+    """Blocks of 4 pictures, windows of 16, gaps of one picture read along."""
     image_bytes = int(np.prod(SHAPE))
     monkeypatch.setattr(streaming, "BLOCK_BYTES", 4 * image_bytes)
     monkeypatch.setattr(streaming, "WINDOW_BYTES", 16 * image_bytes)
-    monkeypatch.setattr(streaming, "_SPAN_BYTES", 24 * image_bytes)
     monkeypatch.setattr(streaming, "_GAP_BYTES", image_bytes)
 
 

@@ -6,7 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from data_files import is_sentence, outcome, special, tar_bytes
+from data_files import FUZZ, is_sentence, outcome, special, tar_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +129,7 @@ def test_every_mutation_is_read_or_refused(seed, n_changes):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000)
+@settings(max_examples=2_000 * FUZZ)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_very_many_mutations(seed, n_changes):
     check_mutated(seed, n_changes)

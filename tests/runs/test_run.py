@@ -27,6 +27,7 @@ VARIANTS = {
     "lstm, float64": {"optimizer": "lstm", "dtype": "float64"},
     "adam": {"optimizer": "adam"},
     "sou, row-lstm": {"optimizer": "sou", "network": "row-lstm"},
+    "streamed, augmented": {"optimizer": "adam", "memory_limit_mb": 0, "flip": True, "crop_padding": 1},
     "soap": {"optimizer": "soap", "optimizer_settings": {"basis_every": 3}},
     "slstm in the basis": {
         "unroll_length_steps": 5,
