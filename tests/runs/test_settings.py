@@ -38,11 +38,16 @@ def test_toml_keeps_every_text_and_number(text, number):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_settings_that_do_not_apply_are_none(optimizer):
-    settings, kind = resolve({"optimizer": optimizer}), OPTIMIZERS[optimizer]
+    kind = OPTIMIZERS[optimizer]
+    begun = {
+        "optimizer": optimizer,
+        **({"optimizer_settings": {"basis": "coordinates"}} if kind.learned else {}),
+    }
+    settings = resolve(begun)
     assert (settings.curvature is not None) == kind.uses_curvature
     assert (settings.learning_rate is None) == kind.learned
     assert (settings.joint is not None) == kind.learned
-    joint = resolve({"optimizer": optimizer, **({"joint": True} if kind.learned else {})})
+    joint = resolve({**begun, **({"joint": True} if kind.learned else {})})
     for name in JOINT_DEFAULTS:
         assert (getattr(joint, name) is not None) == kind.learned
 
@@ -51,6 +56,12 @@ def test_a_learned_optimizer_begins_as_it_came_with_the_package_and_stays_so_unl
     settings = resolve({})
     assert (settings.optimizer, settings.pretrained, settings.joint) == ("slstm", "slstm", False)
     assert resolve({"joint": True}).pretrained == "slstm"
+    assert resolve({"optimizer": "lstm"}).pretrained == "lstm"
+    assert resolve({"curvature": "exact"}).pretrained == "slstm-coordinates"
+    assert (
+        resolve({"optimizer": "lstm", "optimizer_settings": {"basis": "coordinates"}}).pretrained
+        == "lstm-coordinates"
+    )
     assert resolve({"unroll_length_steps": 5}).joint
     own = {"pretrained": "random", "optimizer_settings": {"features": ["rnnprop"]}}
     assert resolve(own).joint
