@@ -10,7 +10,6 @@ from l2lnp.optimizers import make_optimizer
 from l2lnp.pretrained import load_learned_optimizer, pretrained_names
 from l2lnp.tasks.classification import Batch, Classification
 
-
 FILES = {"lstm": "kronecker", "lstm-coordinates": "coordinates"}
 FILES |= {f"s{name}": basis for name, basis in FILES.items()}
 
