@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels.products import matmul
 from l2lnp.workspace import Fresh
 
 if TYPE_CHECKING:
     from l2lnp.layers.patches import Pair, Window
+
+_CACHED = 600_000  # numbers that are still in cache when they are read just after they were written
 
 
 def pad(x: Array, window: Window, space: Fresh, fill: float = 0.0) -> Array:
@@ -63,11 +66,33 @@ def patches(x: Array, window: Window, space: Fresh) -> Array:
 
 def unpatch(columns: Array, image: Pair, window: Window, space: Fresh, key: str) -> Array:
     """Add every column (K, I, J, R, C, N) to its pixels (K, H, W, N): the adjoint of `patches`."""
-    k, _, _, r, c, n = columns.shape
+    k, *_, n = columns.shape
     padded, pixels_of_image = blank((k, *image, n), window, columns, space, key)
-    for i, j, pixels in taps(padded, window, (r, c)):
-        pixels += columns[:, i, j]
+    _add_columns(padded, columns, window)
     return pixels_of_image
+
+
+def unpatch_product(
+    w: Array, v_y: Array, shape: tuple[int, ...], image: Pair, window: Window, space: Fresh, key: str
+) -> Array:
+    """Return `unpatch` of the columns w^T v_y, which have the ``shape`` (K, I, J, R, C, N); w (O, K I J).
+
+    A few channels at a time: their columns are added up while they are in cache.
+    """
+    k, i, j, r, c, n = shape
+    padded, pixels_of_image = blank((k, *image, n), window, v_y, space, key)
+    step = max(1, min(k, _CACHED // (i * j * r * c * n)))
+    for start in range(0, k, step):
+        w_part = w[:, start * i * j : (start + step) * i * j]
+        columns = space.empty("v_columns", (w_part.shape[1], r * c * n), v_y)
+        matmul(w_part.T, v_y, out=columns)
+        _add_columns(padded[start : start + step], columns.reshape(-1, i, j, r, c, n), window)
+    return pixels_of_image
+
+
+def _add_columns(padded: Array, columns: Array, window: Window) -> None:
+    for i, j, pixels in taps(padded, window, columns.shape[3:5]):
+        pixels += columns[:, i, j]
 
 
 def max_pool(x: Array, window: Window, space: Fresh) -> tuple[Array, list[Array]]:

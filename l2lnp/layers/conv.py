@@ -13,7 +13,7 @@ from l2lnp.backend import Array
 from l2lnp.errors import InputError
 from l2lnp.layers import affine
 from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
-from l2lnp.layers.patches import Pair, Window, make_window, patches, unpatch
+from l2lnp.layers.patches import Pair, Window, make_window, patches, unpatch, unpatch_product
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
 
@@ -79,8 +79,9 @@ class Conv2D(Layer):
     def backward(
         self, params: Params, cache: Any, g_y: Array, space: Fresh = FRESH, wants_x: bool = True
     ) -> tuple[Array, Params]:
-        g_columns, g = affine.backward(params, cache.columns, self._rows(g_y), space, wants_x)
-        return self._unpatch(cache, g_columns, space, "g_image"), g
+        g_y = self._rows(g_y)
+        _, g = affine.backward(params, cache.columns, g_y, space, wants_x=False)
+        return self._v_x(params["w"], cache, g_y, space, "g_image") if wants_x else None, g
 
     def curvature(
         self,
@@ -91,9 +92,10 @@ class Conv2D(Layer):
         space: Fresh = FRESH,
         wants_x: bool = True,
     ) -> tuple[Array, Params]:
+        h_y, w = self._rows(h_y), params["w"]
         # squaring commutes with taking patches: patches(x^2) = patches(x)^2
-        h_columns, h = affine.curvature(params, cache.columns, self._rows(h_y), space, wants_x)
-        return self._unpatch(cache, h_columns, space, "h_image"), h
+        _, h = affine.curvature(params, cache.columns, h_y, space, wants_x=False)
+        return self._v_x(w * w, cache, h_y, space, "h_image") if wants_x else None, h
 
     def backward_adjoint(
         self, params: Params, cache: Any, g_y: Array, a_g_x: Array | None, a_g: Params
@@ -131,9 +133,11 @@ class Conv2D(Layer):
     def _columns(self, v_x: Array | None) -> Array | None:
         return None if v_x is None else patches(v_x, self.window).reshape(self.fan_in, -1)
 
-    def _unpatch(
-        self, cache: ConvCache, v_columns: Array | None, space: Fresh = FRESH, key: str = "image"
-    ) -> Array | None:
+    def _v_x(self, w: Array, cache: ConvCache, v_y: Array, space: Fresh, key: str) -> Array:
+        """v_x = unpatch(W^T v_y)."""
+        return unpatch_product(w, v_y, cache.windows_shape, cache.image, self.window, space, key)
+
+    def _unpatch(self, cache: ConvCache, v_columns: Array | None) -> Array | None:
         if v_columns is None:
             return None
-        return unpatch(v_columns.reshape(cache.windows_shape), cache.image, self.window, space, key)
+        return unpatch(v_columns.reshape(cache.windows_shape), cache.image, self.window)

@@ -104,3 +104,11 @@ def unpatch(columns: Array, image: Pair, window: Window, space: Fresh = FRESH, k
     """Add every column (K, I, J, R, C, N) to its pixels (K, H, W, N): the adjoint of `patches`."""
     x: Array = twin(windows, columns).unpatch(columns, image, window, space, key)
     return x
+
+
+def unpatch_product(
+    w: Array, v_y: Array, shape: Shape, image: Pair, window: Window, space: Fresh = FRESH, key: str = "image"
+) -> Array:
+    """Return `unpatch` of the columns w^T v_y, which have the ``shape`` (K, I, J, R, C, N); w (O, K I J)."""
+    x: Array = twin(windows, v_y).unpatch_product(w, v_y, shape, image, window, space, key)
+    return x

@@ -40,6 +40,11 @@ def test_patches_and_their_adjoint(cupy, problem):
     image = windows.unpatch(v, x.shape[1:3], window, space, "image")
     there = ours.unpatch(moved(cupy, v), x.shape[1:3], window, space, "image")
     assert_same(there, np.ascontiguousarray(image), cupy, **EXACT)  # added in the same order
+    w, v_y = rng.normal(size=(2, v[..., 0, 0, 0].size)), rng.normal(size=(2, v[0, 0, 0].size))
+    arguments = (v.shape, x.shape[1:3], window, space, "image of product")
+    image = windows.unpatch_product(w, v_y, *arguments)
+    there = ours.unpatch_product(moved(cupy, w), moved(cupy, v_y), *arguments)
+    assert_same(there, np.ascontiguousarray(image), cupy, rtol=1e-12, atol=1e-12)
 
 
 @keep

@@ -39,6 +39,7 @@ class Planted(NamedTuple):
 
 PLANTED = [
     Planted("w for w^2", "layers/affine.py", "matmul((w * w).T, h_y", "matmul(w.T, h_y", LAYERS),
+    Planted("w for w^2 in convolutions", "layers/conv.py", "self._v_x(w * w,", "self._v_x(w,", LAYERS),
     Planted("x for x^2", "layers/affine.py", "multiply(x, x, out", "multiply(x, 1, out", LAYERS),
     Planted("missing factor 2", "layers/affine.py", "a_x = 2 * x *", "a_x = x *", LAYERS),
     Planted("bias forgotten", "layers/affine.py", '+ a_h["b"][:, None]', "", LAYERS),
@@ -59,6 +60,13 @@ PLANTED = [
     ),
     Planted(
         "all equal maxima win", "kernels/windows.py", "(pixels == y) & still_free", "pixels == y", LAYERS
+    ),
+    Planted(
+        "every part of the channels has the first one's weights",
+        "kernels/windows.py",
+        "w[:, start * i * j : (start + step) * i * j]",
+        "w[:, : len(padded[start : start + step]) * i * j]",
+        ("tests/kernels/test_windows.py",),
     ),
     Planted("max pooling padded with 0", "kernels/windows.py", "fill=-xp.inf", "fill=0.0", LAYERS),
     Planted(

@@ -8,6 +8,7 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels.cuda import check, kernel, launch
+from l2lnp.kernels.products import matmul
 from l2lnp.workspace import Fresh
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def unpatch(columns: Array, image: Pair, window: Window, space: Fresh, key: str)
     x = space.empty(key, (k, *image, n), columns)
     _launch("unpatch", k * image[0], image[1] * n, (columns, x), x.shape, window)
     return x
+
+
+def unpatch_product(
+    w: Array, v_y: Array, shape: tuple[int, ...], image: Pair, window: Window, space: Fresh, key: str
+) -> Array:
+    """Return `unpatch` of the columns w^T v_y, which have the ``shape`` (K, I, J, R, C, N); w (O, K I J)."""
+    columns = matmul(w.T, v_y, out=space.empty("v_columns", (w.shape[1], v_y.shape[1]), v_y))
+    return unpatch(columns.reshape(shape), image, window, space, key)
 
 
 def max_pool(x: Array, window: Window, space: Fresh) -> tuple[Array, Array]:
