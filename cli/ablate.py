@@ -38,11 +38,9 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
     from l2lnp.pretrained import load_learned_optimizer
 
     first, *others = (Learned.parse(text) for text in learned or ("slstm-coordinates=slstm-coordinates",))
-    own = (
-        None
-        if first.file is None
-        else first.settings.get("curvature", load_learned_optimizer(first.file).curvature)
-    )
+    own = None
+    if first.file is not None:
+        own = first.settings.get("curvature", load_learned_optimizer(first.file).curvature)
     if own is None:
         raise InputError(f"{first.name} has no h to take away: give a pretrained slstm in coordinates first")
     chosen = () if modes == ("none",) else modes or tuple(MODES)

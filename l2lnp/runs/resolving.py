@@ -14,7 +14,7 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
 from l2lnp.optimizers import BASES, OPTIMIZERS, default_settings
-from l2lnp.pretrained import RANDOM, load_learned_optimizer
+from l2lnp.pretrained import RANDOM, load_learned_optimizer, pretrained_names
 from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
 
 DTYPES = ("float32", "float64")
@@ -44,7 +44,7 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
 
 
 def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A learned optimizer begins as it came with the package: in the curvature basis, unless asked otherwise."""
+    """A learned optimizer begins as it came with the package, in the curvature basis unless asked otherwise."""
     name = given.get("optimizer", TrainSettings.optimizer)
     is_learned = name in OPTIMIZERS and OPTIMIZERS[name].learned
     if not is_learned or "pretrained" in given:
@@ -52,7 +52,8 @@ def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
     in_coordinates = given.get("optimizer_settings", {}).get("basis") == "coordinates" or (
         OPTIMIZERS[name].uses_curvature and "curvature" in given
     )
-    return {"pretrained": f"{name}-coordinates" if in_coordinates else name}
+    file = f"{name}-coordinates" if in_coordinates else name
+    return {"pretrained": file if file in pretrained_names() else RANDOM}
 
 
 def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,10 +39,7 @@ def test_toml_keeps_every_text_and_number(text, number):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_settings_that_do_not_apply_are_none(optimizer):
     kind = OPTIMIZERS[optimizer]
-    begun = {
-        "optimizer": optimizer,
-        **({"optimizer_settings": {"basis": "coordinates"}} if kind.learned else {}),
-    }
+    begun = {"optimizer": optimizer, "optimizer_settings": {"basis": "coordinates"}}
     settings = resolve(begun)
     assert (settings.curvature is not None) == kind.uses_curvature
     assert (settings.learning_rate is None) == kind.learned
@@ -58,10 +55,8 @@ def test_a_learned_optimizer_begins_as_it_came_with_the_package_and_stays_so_unl
     assert resolve({"joint": True}).pretrained == "slstm"
     assert resolve({"optimizer": "lstm"}).pretrained == "lstm"
     assert resolve({"curvature": "exact"}).pretrained == "slstm-coordinates"
-    assert (
-        resolve({"optimizer": "lstm", "optimizer_settings": {"basis": "coordinates"}}).pretrained
-        == "lstm-coordinates"
-    )
+    in_coordinates = resolve({"optimizer_settings": {"basis": "coordinates"}})
+    assert in_coordinates.pretrained == "slstm-coordinates"
     assert resolve({"unroll_length_steps": 5}).joint
     own = {"pretrained": "random", "optimizer_settings": {"features": ["rnnprop"]}}
     assert resolve(own).joint
