@@ -44,7 +44,7 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
 
 
 def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A learned optimizer begins as it came with the package, in the curvature basis unless asked otherwise."""
+    """A learned optimizer begins as it came with the package: in the curvature basis, unless asked not to."""
     name = given.get("optimizer", TrainSettings.optimizer)
     is_learned = name in OPTIMIZERS and OPTIMIZERS[name].learned
     if not is_learned or "pretrained" in given:
