@@ -66,12 +66,13 @@ def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
             f"--pretrained {given['pretrained']} holds an {learned.name}, not a {given['optimizer']}: "
             f"leave out --optimizer, or give --optimizer {learned.name}"
         )
-    own = {**learned.settings, **given.get("optimizer_settings", {})}
+    learned_with = own_settings(learned.name, learned.settings)
+    own = {**learned_with, **given.get("optimizer_settings", {})}
     for setting in ("basis", "features", "n_units", "per"):
-        if setting in learned.settings and own[setting] != learned.settings[setting]:
+        if own[setting] != learned_with[setting]:
             raise InputError(
                 f"--pretrained {given['pretrained']} has learned with {setting} = "
-                f"{learned.settings[setting]}, not {own[setting]}: leave the setting out, or begin anew with "
+                f"{learned_with[setting]}, not {own[setting]}: leave the setting out, or begin anew with "
                 f"--pretrained {RANDOM}"
             )
     return {

@@ -55,6 +55,8 @@ def test_a_learned_optimizer_begins_as_it_came_with_the_package_and_stays_so_unl
     assert resolve({"joint": True}).pretrained == "slstm"
     assert resolve({"optimizer": "lstm"}).pretrained == "lstm"
     assert resolve({"curvature": "exact"}).pretrained == "slstm-coordinates"
+    with pytest.raises(InputError, match=r"has learned with basis = coordinates, not kronecker"):
+        resolve({"pretrained": "slstm-coordinates", "optimizer_settings": {"basis": "kronecker"}})
     in_coordinates = resolve({"optimizer_settings": {"basis": "coordinates"}})
     assert in_coordinates.pretrained == "slstm-coordinates"
     assert resolve({"unroll_length_steps": 5}).joint
