@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l2lnp.cli.bench import Listed
-from l2lnp.cli.comparing import DEFAULT_LEARNED, REPORT, RUNS, added, compare_and_report, learned_option
+from l2lnp.cli.comparing import REPORT, RUNS, added, compare_and_report, learned_option
 from l2lnp.cli.experiment_options import network_option, shared_options
 from l2lnp.errors import InputError
 
@@ -35,17 +35,18 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
     from l2lnp.errors import unknown_name
     from l2lnp.experiments.ablation import CHANGES
     from l2lnp.experiments.contenders import Learned
-    from l2lnp.optimizers import OPTIMIZERS
     from l2lnp.pretrained import load_learned_optimizer
 
-    first, *others = (Learned.parse(text) for text in learned or DEFAULT_LEARNED)
-    if not OPTIMIZERS[first.optimizer].uses_curvature or first.file is None:
-        raise InputError(f"{first.name} has no h to take away: give a pretrained slstm first")
+    first, *others = (Learned.parse(text) for text in learned or ("slstm-coordinates=slstm-coordinates",))
+    own = None
+    if first.file is not None:
+        own = first.settings.get("curvature", load_learned_optimizer(first.file).curvature)
+    if own is None:
+        raise InputError(f"{first.name} has no h to take away: give a pretrained slstm in coordinates first")
     chosen = () if modes == ("none",) else modes or tuple(MODES)
     for mode in chosen:
         if mode not in MODES:
             raise unknown_name("curvature mode", mode, MODES)
-    own = first.settings.get("curvature", load_learned_optimizer(first.file).curvature)
     asked = [
         first,
         *(first._replace(name=f"{first.name}-h-{change}", h=change) for change in CHANGES[1:]),

@@ -44,12 +44,16 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
 
 
 def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A learned optimizer begins with what comes with the package under its name, if anything does."""
+    """A learned optimizer begins as it came with the package: in the curvature basis, unless asked not to."""
     name = given.get("optimizer", TrainSettings.optimizer)
     is_learned = name in OPTIMIZERS and OPTIMIZERS[name].learned
     if not is_learned or "pretrained" in given:
         return {}
-    return {"pretrained": name if name in pretrained_names() else RANDOM}
+    in_coordinates = given.get("optimizer_settings", {}).get("basis") == "coordinates" or (
+        OPTIMIZERS[name].uses_curvature and "curvature" in given
+    )
+    file = f"{name}-coordinates" if in_coordinates else name
+    return {"pretrained": file if file in pretrained_names() else RANDOM}
 
 
 def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,12 +66,13 @@ def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
             f"--pretrained {given['pretrained']} holds an {learned.name}, not a {given['optimizer']}: "
             f"leave out --optimizer, or give --optimizer {learned.name}"
         )
-    own = {**learned.settings, **given.get("optimizer_settings", {})}
-    for setting in ("features", "n_units", "per"):
-        if setting in learned.settings and own[setting] != learned.settings[setting]:
+    learned_with = own_settings(learned.name, learned.settings)
+    own = {**learned_with, **given.get("optimizer_settings", {})}
+    for setting in ("basis", "features", "n_units", "per"):
+        if own[setting] != learned_with[setting]:
             raise InputError(
                 f"--pretrained {given['pretrained']} has learned with {setting} = "
-                f"{learned.settings[setting]}, not {own[setting]}: leave the setting out, or begin anew with "
+                f"{learned_with[setting]}, not {own[setting]}: leave the setting out, or begin anew with "
                 f"--pretrained {RANDOM}"
             )
     return {
@@ -85,15 +90,15 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     optimizer = OPTIMIZERS[name]
     own = own_settings(name, values["optimizer_settings"])
     found: dict[str, Any] = {"optimizer_settings": own}
-    if own["basis"] == "kronecker":
+    if not optimizer.uses_curvature:
+        _refuse(given, ["curvature"], f"{name}, which uses gradients alone")
+    elif own["basis"] == "kronecker":
         _refuse(given, ["curvature"], "the curvature basis, which takes h from its own factors")
         found["curvature"] = None
-    elif optimizer.uses_curvature:
+    else:
         found["curvature"] = values["curvature"] or "hesscale"
         if found["curvature"] not in MODES:
             raise unknown_name("curvature mode", found["curvature"], MODES)
-    else:
-        _refuse(given, ["curvature"], f"{name}, which uses gradients alone")
     if not optimizer.learned:
         _refuse(given, ["pretrained", "joint", *JOINT_DEFAULTS], f"{name}, which learns nothing")
         rate = next(f.default for f in fields(optimizer) if f.name == "learning_rate")

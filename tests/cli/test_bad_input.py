@@ -275,7 +275,7 @@ def test_a_failure_that_is_no_bad_input_has_exit_code_1(capsys, folder, monkeypa
         return found._replace(loss=float("nan")) if batch.step else found
 
     monkeypatch.setattr(Classification, "evaluate", never_finite)
-    ended = l2lnp(capsys, "train", "--steps", "40", "--out", "out")
+    ended = l2lnp(capsys, "train", "--pretrained", "random", "--steps", "40", "--out", "out")
     assert ended.code == 1
     assert ended.err.count("\n") == 1
     assert "10 restarts did not help" in ended.err

@@ -42,12 +42,12 @@ def train(capsys, out, *options):
 @pytest.mark.parametrize(
     "options",
     [
-        ("--unroll-length", "4"),
-        ("--network", "row-lstm", "--optimizer", "lstm", "--steps", "4"),
-        ("--second-derivatives",),
+        ("--pretrained", "random", "--unroll-length", "4"),
+        ("--network", "row-lstm", "--optimizer", "lstm", "--basis", "coordinates", "--steps", "4"),
+        ("--pretrained", "slstm-coordinates", "--second-derivatives"),
         ("--optimizer", "sou", "--curvature", "monte_carlo"),
         ("--optimizer", "adam"),
-        ("--pretrained", "slstm", "--frozen"),
+        ("--pretrained", "slstm-coordinates", "--frozen"),
     ],
 )
 def test_a_run_has_the_files_of_one_on_the_cpu(capsys, folder, options):
@@ -65,8 +65,9 @@ def test_a_run_has_the_files_of_one_on_the_cpu(capsys, folder, options):
 
 
 def test_a_run_goes_on_in_the_same_bytes_and_is_used_without_a_gpu(capsys, folder, monkeypatch):
-    train(capsys, "whole", "--backend", "cupy", "--steps", "20")
-    train(capsys, "parts", "--backend", "cupy")
+    options = ("--pretrained", "random", "--backend", "cupy")
+    train(capsys, "whole", *options, "--steps", "20")
+    train(capsys, "parts", *options)
     assert l2lnp(capsys, "train", "--resume", "parts", "--steps", "20").code == 0
     whole, parts = tensors(folder / "whole"), tensors(folder / "parts")
     assert all(np.array_equal(whole[path], parts[path]) for path in whole)

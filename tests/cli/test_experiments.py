@@ -137,7 +137,9 @@ def test_ablate_says_what_h_is_worth(capsys, folder, undrawn):
     assert "## What h is worth" in ended.out
     assert "| h shuffled |" in ended.out
     contenders = json.loads((folder / "results" / "comparison.json").read_text())["contenders"]
-    assert list(contenders) == ["slstm", "slstm-h-zero", "slstm-h-shuffled", "slstm-exact_head"]
+    assert list(contenders) == [
+        f"slstm-coordinates{change}" for change in ("", "-h-zero", "-h-shuffled", "-exact_head")
+    ]
 
 
 def test_pretrained_lists_and_describes(capsys):

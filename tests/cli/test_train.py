@@ -97,7 +97,7 @@ def test_auto_says_which_backend_it_chose(capsys, monkeypatch):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_finished_run_says_so_and_can_be_given_more_steps(capsys, folder):
-    l2lnp(capsys, "train", *SHORT, "--out", "run")
+    l2lnp(capsys, "train", *SHORT, "--pretrained", "random", "--out", "run")
     (folder / "run" / "curves.png").unlink()
     before = (folder / "run" / "checkpoint.h5").read_bytes()
     ended = l2lnp(capsys, "train", "--resume", "run")
@@ -107,7 +107,7 @@ def test_a_finished_run_says_so_and_can_be_given_more_steps(capsys, folder):
     assert (folder / "run" / "curves.png").exists()
     ended = l2lnp(capsys, "train", "--resume", "run", "--steps", "20", "--threads", "2")
     assert re.search(r"going on from step (8|9|10|11)\n", ended.out)
-    l2lnp(capsys, "train", *SHORT, "--steps", "20", "--out", "whole")
+    l2lnp(capsys, "train", *SHORT, "--pretrained", "random", "--steps", "20", "--out", "whole")
     np.testing.assert_array_equal(theta(folder / "run"), theta(folder / "whole"))
 
 

@@ -7,7 +7,9 @@ from l2lnp.experiments.ablation import ChangedCurvature, changed
 from l2lnp.experiments.job import run_job
 from l2lnp.runs.problem import pose
 
-from .small_jobs import SLSTM, job
+from .small_jobs import job
+
+SLSTM = {"pretrained": "slstm-coordinates", "joint": False}
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from .short_runs import begin_short, go, measured
 
 VARIANTS = {
     "slstm": {"unroll_length_steps": 5},
-    "slstm, frozen": {"pretrained": "slstm"},
+    "slstm, frozen": {},
+    "slstm from nothing": {"pretrained": "random"},
     "exact meta-gradient": {
         "second_derivatives": True,
         "curvature": "gauss_newton",
@@ -74,9 +75,11 @@ def test_threads_change_no_byte_even_from_session_to_session(tmp_path):
     same_end(whole.folder, run.folder)
 
 
-@pytest.mark.parametrize("optimizer", ["slstm", "rmsprop"])
-def test_a_finished_run_can_be_given_more_steps(tmp_path, optimizer):
-    settings = {"optimizer": optimizer, "log_every_steps": 3}
+@pytest.mark.parametrize(
+    "settings", [{"pretrained": "random"}, {"optimizer": "rmsprop"}], ids=["slstm", "rmsprop"]
+)
+def test_a_finished_run_can_be_given_more_steps(tmp_path, settings):
+    settings = {**settings, "log_every_steps": 3}
     whole = begin_short(tmp_path / "whole", steps=31, **settings)
     go(whole)
     run = begin_short(tmp_path / "short", steps=17, **settings)
@@ -182,9 +185,10 @@ def test_restarts_are_told_and_logged_as_null(tmp_path, infinite_at_step):
 @pytest.mark.parametrize("log_every_steps", [1, 3])
 def test_a_run_that_ended_with_a_restart_can_be_given_more_steps(tmp_path, infinite_at_step, log_every_steps):
     infinite_at_step(16)
-    whole = begin_short(tmp_path / "whole", steps=31, log_every_steps=log_every_steps)
+    settings = {"pretrained": "random", "log_every_steps": log_every_steps}
+    whole = begin_short(tmp_path / "whole", steps=31, **settings)
     go(whole)
-    run = begin_short(tmp_path / "short", steps=17, log_every_steps=log_every_steps)
+    run = begin_short(tmp_path / "short", steps=17, **settings)
     go(run)
     assert run.folder.load_checkpoint().boundary.step == 17  # the last line is kept, without its test error
     run = resume(run.folder, changed(run.settings, {"steps": 31}))

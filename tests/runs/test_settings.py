@@ -38,11 +38,13 @@ def test_toml_keeps_every_text_and_number(text, number):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_settings_that_do_not_apply_are_none(optimizer):
-    settings, kind = resolve({"optimizer": optimizer}), OPTIMIZERS[optimizer]
+    kind = OPTIMIZERS[optimizer]
+    begun = {"optimizer": optimizer, "optimizer_settings": {"basis": "coordinates"}}
+    settings = resolve(begun)
     assert (settings.curvature is not None) == kind.uses_curvature
     assert (settings.learning_rate is None) == kind.learned
     assert (settings.joint is not None) == kind.learned
-    joint = resolve({"optimizer": optimizer, **({"joint": True} if kind.learned else {})})
+    joint = resolve({**begun, **({"joint": True} if kind.learned else {})})
     for name in JOINT_DEFAULTS:
         assert (getattr(joint, name) is not None) == kind.learned
 
@@ -51,6 +53,12 @@ def test_a_learned_optimizer_begins_as_it_came_with_the_package_and_stays_so_unl
     settings = resolve({})
     assert (settings.optimizer, settings.pretrained, settings.joint) == ("slstm", "slstm", False)
     assert resolve({"joint": True}).pretrained == "slstm"
+    assert resolve({"optimizer": "lstm"}).pretrained == "lstm"
+    assert resolve({"curvature": "exact"}).pretrained == "slstm-coordinates"
+    with pytest.raises(InputError, match=r"has learned with basis = coordinates, not kronecker"):
+        resolve({"pretrained": "slstm-coordinates", "optimizer_settings": {"basis": "kronecker"}})
+    in_coordinates = resolve({"optimizer_settings": {"basis": "coordinates"}})
+    assert in_coordinates.pretrained == "slstm-coordinates"
     assert resolve({"unroll_length_steps": 5}).joint
     own = {"pretrained": "random", "optimizer_settings": {"features": ["rnnprop"]}}
     assert resolve(own).joint
