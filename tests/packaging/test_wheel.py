@@ -1,6 +1,7 @@
 """What a user installs: the wheel, in a fresh environment, run from another folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 import venv
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NOT_SOURCE = (".git", ".venv", "*.egg-info", ".*_cache", "__pycache__")
 pytestmark = pytest.mark.slow
 
 
@@ -23,9 +25,14 @@ def run(*command, cwd):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The folder with sdist and wheel; the wheel is built from the sdist."""
+    """The folder with sdist and wheel; the wheel is built from the sdist.
+
+    Built from a copy: setuptools writes beside the sources, and every worker of pytest-xdist builds.
+    """
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    source = tmp_path_factory.mktemp("source") / "l2lnp"
+    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+    run(sys.executable, "-m", "build", "--outdir", out, source, cwd=out)
     return out
 
 
