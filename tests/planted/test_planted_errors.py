@@ -217,6 +217,55 @@ PLANTED = [
         "        training.state['lstm'][...] = 0\n        self._tape = Tape(training.state)\n",
         ("tests/meta/test_joint.py",),
     ),
+    Planted(
+        "cotangent of the update not rotated",
+        "optimizers/in_basis.py",
+        "inside, self._rotate(axes, a_u), a_state)",
+        "inside, a_u, a_state)",
+        ("tests/optimizers/test_in_basis.py",),
+    ),
+    Planted(
+        "cotangents of an unroll not rotated",
+        "optimizers/in_basis.py",
+        "[self._rotate(axes, a) for a in a_u]",
+        "list(a_u)",
+        ("tests/meta/test_in_basis.py",),
+    ),
+    Planted(
+        "cotangent of the state turned the wrong way",
+        "optimizers/in_basis.py",
+        "carried(a_state, lambda v: self._rotate_back(turn, v))",
+        "carried(a_state, lambda v: self._rotate(turn, v))",
+        ("tests/optimizers/test_in_basis.py",),
+    ),
+    Planted(
+        "axes transposed",
+        "basis.py",
+        "v = matmul(v, axes[t.layer, k])",
+        "v = matmul(v, axes[t.layer, k].T)",
+        ("tests/test_basis.py",),
+    ),
+    Planted(
+        "a mode left out",
+        "basis.py",
+        "if (t.layer, k) in axes:",
+        "if k < 2 and (t.layer, k) in axes:",
+        ("tests/test_basis.py",),
+    ),
+    Planted(
+        "biases not rotated",
+        "basis.py",
+        "if (t.layer, k) in axes:",
+        'if t.name != "b" and (t.layer, k) in axes:',
+        ("tests/test_basis.py",),
+    ),
+    Planted(
+        "columns turned over at a refresh",
+        "basis.py",
+        "return xp.ascontiguousarray(q * xp.where(xp.diagonal(r) < 0, -1, 1).astype(q.dtype))",
+        "return xp.ascontiguousarray(q)",
+        ("tests/test_basis.py",),
+    ),
 ]
 
 
