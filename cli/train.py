@@ -87,6 +87,12 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 )
 @setting("--basis", type=Name(known_names("basis")), help=BASIS_HELP)
 @setting("--weight-decay", type=float, help=WEIGHT_DECAY_HELP)
+@setting(
+    "--average",
+    is_flag=True,
+    default=None,
+    help="Measure and keep an average of the parameters over about the last ninth of the steps so far.",
+)
 @setting("--steps", type=int, help="Updates of the network.")
 @setting("--batch-size", type=int, help="Pictures in a mini-batch.")
 @setting("--seed", type=int, help="Of all random draws.")
