@@ -29,6 +29,7 @@ VARIANTS = {
     "adam": {"optimizer": "adam"},
     "sou, row-lstm": {"optimizer": "sou", "network": "row-lstm"},
     "streamed, augmented": {"optimizer": "adam", "memory_limit_mb": 0, "flip": True, "crop_padding": 1},
+    "averaged": {"average": True, "unroll_length_steps": 4},
     "soap": {"optimizer": "soap", "optimizer_settings": {"basis_every": 3}},
     "slstm in the basis": {
         "unroll_length_steps": 5,
@@ -43,6 +44,7 @@ def same_end(folder, other):
     a, b = folder.load_checkpoint(), other.load_checkpoint()
     assert a.step == b.step
     assert a.theta.tobytes() == b.theta.tobytes()
+    assert np.asarray(a.boundary.average).tobytes() == np.asarray(b.boundary.average).tobytes()
     assert measured(folder) == measured(other)
     for tree, twin in ((a.boundary.state, b.boundary.state), (a.boundary.meta, b.boundary.meta)):
         assert set(tree) == set(twin)
