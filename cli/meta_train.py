@@ -12,10 +12,11 @@ from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
 from l2lnp.cli.settings_options import BASIS_HELP, Name, known_names, parse_assignments
+from l2lnp.errors import InputError
 
 if TYPE_CHECKING:
     from l2lnp.meta.folder import MetaFolder
-    from l2lnp.meta.trainer import MetaTrainer, Progress
+    from l2lnp.meta.trainer import MetaSettings, MetaTrainer, Progress
 
 
 @click.command("meta-train")
@@ -31,7 +32,13 @@ if TYPE_CHECKING:
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run, exactly."
 )
-@click.option("--optimizer", type=click.Choice(["slstm", "lstm"]), default="slstm", show_default=True)
+@click.option("--optimizer", type=click.Choice(["slstm", "lstm"]), help="[default: slstm]")
+@click.option(
+    "--pretrained",
+    metavar="NAME|FILE",
+    help="Begin with this learned optimizer, its settings and its curvature mode, not with random weights.  "
+    "With --optimizer-setting per=layer, each layer begins with the LSTM of its kind.",
+)
 @click.option(
     "--optimizer-setting",
     multiple=True,
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
     "[default: per=kind step_unit=weights output_scale=0.3 schedule=cosine features=[...]]",
 )
 @click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
-@click.option("--curvature", type=Name(known_names("curvature")), default="hesscale", show_default=True)
+@click.option("--curvature", type=Name(known_names("curvature")), help="[default: hesscale]")
 @click.option("--episodes", "n_episodes", type=int, default=600, show_default=True)
 @click.option(
     "--horizon", "horizon_steps", type=int, default=100, show_default=True, help="Steps of an episode."
@@ -94,7 +101,7 @@ def command(
     """
     from l2lnp.execution import Execution
     from l2lnp.meta.folder import MetaFolder
-    from l2lnp.meta.trainer import UNIVERSAL, MetaSettings, MetaTrainer
+    from l2lnp.meta.trainer import MetaTrainer
     from l2lnp.tasks.distribution import Distribution
 
     if resume is not None:
@@ -104,10 +111,7 @@ def command(
         progress, reports = folder.load()
     else:
         distribution = Distribution.find(tasks, data_dir)
-        inner = {**UNIVERSAL[given["optimizer"]], **parse_assignments(given.pop("optimizer_setting"))}
-        if (chosen := given.pop("basis")) is not None:
-            inner["basis"] = chosen
-        settings = MetaSettings(optimizer_settings=inner, **given)
+        settings = _settings(given)
         trainer = MetaTrainer(settings, distribution, Execution(threads))
         progress, reports = trainer.start(), []
         folder = MetaFolder(out or _free_name(tasks))
@@ -126,6 +130,29 @@ def command(
         )
         return INTERRUPTED
     return None
+
+
+def _settings(given: dict[str, Any]) -> MetaSettings:
+    """Return the settings: what is ``given`` goes before what the pretrained optimizer says."""
+    from l2lnp.meta.trainer import UNIVERSAL, MetaSettings
+    from l2lnp.pretrained import load_learned_optimizer
+
+    name, curvature = given.pop("optimizer"), given.pop("curvature")
+    own = parse_assignments(given.pop("optimizer_setting"))
+    if (basis := given.pop("basis")) is not None:
+        own["basis"] = basis
+    if given["pretrained"] is None:
+        name = name or "slstm"
+        inner: dict[str, Any] = {**UNIVERSAL[name], **own}
+    else:
+        learned = load_learned_optimizer(given["pretrained"])
+        if name not in (None, learned.name):
+            raise InputError(
+                f"--pretrained {given['pretrained']} holds an {learned.name}, not an {name}: leave out --optimizer"
+            )
+        name, inner = learned.name, {**learned.settings, **own}
+        curvature = curvature or learned.curvature
+    return MetaSettings(optimizer=name, optimizer_settings=inner, curvature=curvature or "hesscale", **given)
 
 
 def _run(

@@ -27,7 +27,7 @@ from l2lnp.execution import Execution
 from l2lnp.meta.joint import META_LOSSES, JointLearner, Training
 from l2lnp.optimizers import make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
-from l2lnp.pretrained import LearnedOptimizer
+from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer
 from l2lnp.randomness import generator
 from l2lnp.tasks.distribution import Distribution, Episode
 from l2lnp.tasks.rescaled import Rescaled
@@ -72,6 +72,7 @@ class MetaSettings:
     n_validation_tasks: int = 6
     validation_steps: int = 150
     seed: int = 0
+    pretrained: str | None = None  # name or file of the learned optimizer that it begins with; None: random
 
     def __post_init__(self) -> None:
         counts = ("n_episodes", "horizon_steps", "truncation_steps", "validate_every_episodes")
@@ -150,9 +151,14 @@ class MetaTrainer:
         ]
 
     def start(self) -> Progress:
-        """Return the beginning: phi drawn by the seed."""
+        """Return the beginning: phi drawn by the seed, or taken from a learned optimizer."""
         optimizer = self._optimizer(self._layout)
         phi = optimizer.init_phi(generator(self.settings.seed, "phi"))
+        if self.settings.pretrained is not None:
+            learned = load_learned_optimizer(self.settings.pretrained)
+            if learned.settings["per"] == "kind" and self._per == "layer":
+                learned = learned.for_each_layer(self._layout)
+            phi = learned.fitted(phi)
         theta = np.zeros(self._layout.n_coordinates, np.float32)
         meta = JointLearner(optimizer).start(theta, phi).meta
         return Progress(0, phi, meta, phi, float("inf"), 0)
@@ -173,10 +179,14 @@ class MetaTrainer:
         curvature = s.curvature if of_a_task.uses_curvature else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
 
+    @property
+    def _per(self) -> str:
+        return str(self.settings.optimizer_settings.get("per", "layer"))
+
     @cached_property
     def _layout(self) -> Layout:
         """A layout with every LSTM that the tasks need: both kinds, or the layers of the one network."""
-        if self.settings.optimizer_settings.get("per", "layer") == "kind":
+        if self._per == "kind":
             return Layout.of_layers([(kind, {"w": (1,), "b": (1,)}) for kind in ("conv", "fully_connected")])
         return self._validation[0].task.layout
 

@@ -8,7 +8,7 @@ has the same group and can be read here too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
+from l2lnp.tree import Layout
 
 FORMAT_VERSION = 1
 RANDOM = "random"  # in place of a name or file: random weights, which have learned nothing
@@ -62,6 +63,18 @@ class LearnedOptimizer:
                 )
             found[key] = self.phi[own].astype(wanted.dtype)
         return found
+
+
+    def for_each_layer(self, layout: Layout) -> LearnedOptimizer:
+        """Return it with an LSTM of its own for each layer, copied from that of the layer's kind."""
+        of_kinds = dict.fromkeys((str(t.layer), t.kind) for t in layout.tensors)
+        phi = {
+            f"{layer}/{key.partition('/')[2]}": value
+            for layer, kind in of_kinds
+            for key, value in self.phi.items()
+            if key.partition("/")[0] == kind
+        }
+        return replace(self, settings={**self.settings, "per": "layer"}, phi=phi)
 
 
 def pretrained_names() -> list[str]:

@@ -40,6 +40,19 @@ def test_the_result_can_train_a_network(tmp_path):
     assert trained.returncode == 0, trained.stderr
 
 
+def test_it_goes_on_from_a_learned_optimizer_and_its_settings(tmp_path):
+    start = ["--pretrained", "slstm-coordinates", "--optimizer-setting", "per=layer", "--episodes", "1"]
+    tiny = ["--tasks", "paper-digits", "--horizon", "10", "--truncation", "5", "--validation-steps", "5"]
+    result = l2lnp("meta-train", *start, *tiny, "--validation-tasks", "1", "--out", "meta", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    learned = load_learned_optimizer(str(tmp_path / "meta" / "learned.h5"))
+    before = load_learned_optimizer("slstm-coordinates")
+    assert learned.settings == {**before.settings, "per": "layer"}
+    for layer, kind in (("0", "conv"), ("4", "fully_connected")):
+        moved = np.abs(learned.phi[f"{layer}/lstm1/w"] - before.phi[f"{kind}/lstm1/w"])
+        assert 0 < moved.max() < 0.05  # a few small steps from where it began
+
+
 def test_interrupted_it_saves_and_goes_on(tmp_path):
     command = [sys.executable, "-m", "l2lnp", "meta-train", *TINY, "--episodes", "100000", "--out", "meta"]
     process = subprocess.Popen(
@@ -65,6 +78,8 @@ def test_interrupted_it_saves_and_goes_on(tmp_path):
         (["--resume", "nowhere"], "no folder of a meta-training run"),
         (["--tasks", "paper-digits", "--optimizer-setting", "n_unit=3"], "n_unit"),
         (["--horizon", "30"], "must be a multiple"),
+        (["--pretrained", "slstm-coordinate"], "did you mean 'slstm-coordinates'"),
+        (["--pretrained", "lstm", "--optimizer", "slstm"], "holds an lstm, not an slstm"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, message, tmp_path):
