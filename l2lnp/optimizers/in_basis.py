@@ -25,7 +25,6 @@ from l2lnp import basis
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.kernels.products import matmul
 from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.tasks.base import Optimizee, OptimizeeWithModes
 from l2lnp.tree import Moments
@@ -121,10 +120,9 @@ class InBasis(Optimizer):
             m = basis.averaged(n, state[_path(_MOMENT, key)], moments[key])
             found, spectrum = {_path(_MOMENT, key): m}, m.reshape(-1)
             if key in self._rotated:
-                axes = state[_path(_AXES, key)]
-                q = basis.iterated(m, axes) if n else basis.eigenvectors(m, references[key])
+                q = state[_path(_AXES, key)]
+                q, spectrum = basis.iterated(m, q) if n else basis.eigenvectors(m, references[key])
                 found[_path(_AXES, key)] = q
-                spectrum = basis.eigenvalues(m, q) if self.inner.uses_curvature else m
             return found | ({_path(_SPECTRUM, key): spectrum} if self.inner.uses_curvature else {})
 
         after = {**state, _REFRESHES: n + 1}
@@ -186,7 +184,7 @@ class InBasis(Optimizer):
     def _turn(self, before: State, after: State) -> Moments:
         """Return what turns coordinates in the axes of ``before`` into those of ``after``."""
         old, new = self._axes(before), self._axes(after)
-        return {key: matmul(old[key].T, q) for key, q in new.items()}
+        return {key: basis.turn(old[key], q) for key, q in new.items()}
 
     def _axes(self, state: State) -> Moments:
         return {key: state[_path(_AXES, key)] for key in self._rotated}

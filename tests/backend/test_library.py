@@ -155,10 +155,10 @@ def test_the_basis_of_the_curvature(cupy, name):
         (_, g, _), moments = network.evaluate_with_moments(*arguments, 64, execution=CUT)
         square = {key: m for key, m in moments.items() if m.ndim == 2}
         signs = basis.references(layout, g)
-        axes = {key: basis.eigenvectors(m, signs[key]) for key, m in square.items()}
-        axes = {key: basis.iterated(square[key], q) for key, q in axes.items()}
-        spectra = {key: basis.eigenvalues(square[key], q) for key, q in axes.items()}
-        spectra |= {key: m for key, m in moments.items() if m.ndim != 2}
+        first = {key: basis.eigenvectors(m, signs[key])[0] for key, m in square.items()}
+        axes, spectra = {}, {key: m for key, m in moments.items() if m.ndim != 2}
+        for key, q in first.items():
+            axes[key], spectra[key] = basis.iterated(square[key], q)
         rotated = basis.rotate(layout, axes, g, CUT)
         back = basis.rotate_back(layout, axes, rotated, CUT)
         averages = {key: basis.averaged(2, m, 2 * m) for key, m in square.items()}

@@ -241,8 +241,8 @@ PLANTED = [
     Planted(
         "axes transposed",
         "basis.py",
-        "v = matmul(v, axes[t.layer, k])",
-        "v = matmul(v, axes[t.layer, k].T)",
+        "q = axes[t.layer, k]",
+        "q = axes[t.layer, k].T",
         ("tests/test_basis.py",),
     ),
     Planted(
@@ -262,8 +262,8 @@ PLANTED = [
     Planted(
         "columns turned over at a refresh",
         "basis.py",
-        "return xp.ascontiguousarray(q * xp.where(xp.diagonal(r) < 0, -1, 1).astype(q.dtype))",
-        "return xp.ascontiguousarray(q)",
+        "q = xp.ascontiguousarray(q * xp.where(d < 0, -1, 1).astype(q.dtype))",
+        "q = xp.ascontiguousarray(q)",
         ("tests/test_basis.py",),
     ),
 ]
