@@ -68,6 +68,7 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
 
 
 BASIS_HELP = "What the optimizer works in: the parameters' own coordinates, or the curvature basis."
+WEIGHT_DECAY_HELP = "How fast parameters decay, per pass through the data; it follows the schedule."
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _default_text(name: str) -> str:
-    from l2lnp.runs.resolving import JOINT_DEFAULTS
+    from l2lnp.runs.resolving import JOINT_DEFAULTS, PRETRAINED_WEIGHT_DECAY
     from l2lnp.runs.settings import TrainSettings
 
     special = {
@@ -95,7 +96,8 @@ def _default_text(name: str) -> str:
         "second_derivatives": "no-second-derivatives",
         "threads": "all cores",
         "optimizer_settings": "",
-        "basis": "coordinates; kronecker for soap",
+        "basis": "coordinates; kronecker for soap and the pretrained slstm and lstm",
+        "weight_decay": f"{PRETRAINED_WEIGHT_DECAY:g} for pretrained optimizers, else 0",
     }
     value: Any = {**vars(TrainSettings()), **JOINT_DEFAULTS, **special}[name]
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,14 @@ import click
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock, shown_progress
-from l2lnp.cli.settings_options import BASIS_HELP, Name, Setting, known_names, parse_assignments
+from l2lnp.cli.settings_options import (
+    BASIS_HELP,
+    WEIGHT_DECAY_HELP,
+    Name,
+    Setting,
+    known_names,
+    parse_assignments,
+)
 from l2lnp.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
@@ -79,6 +86,7 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     help="A setting of the optimizer itself, such as momentum=0.95 or head=linear; may be repeated.",
 )
 @setting("--basis", type=Name(known_names("basis")), help=BASIS_HELP)
+@setting("--weight-decay", type=float, help=WEIGHT_DECAY_HELP)
 @setting("--steps", type=int, help="Updates of the network.")
 @setting("--batch-size", type=int, help="Pictures in a mini-batch.")
 @setting("--seed", type=int, help="Of all random draws.")
@@ -121,7 +129,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings given on the command line."""
     given = {name: value for name, value in options.items() if value is not None}
     own = parse_assignments(given.pop("optimizer_settings", ()))
-    own |= {name: given.pop(name) for name in ("basis",) if name in given}
+    own |= {name: given.pop(name) for name in ("basis", "weight_decay") if name in given}
     if own:
         given["optimizer_settings"] = own
     return given

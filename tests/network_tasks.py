@@ -52,9 +52,9 @@ def run(optimizer, phi, task, theta, n_steps):
     """Return the loss before each step, and the state and theta after all."""
     losses, state = [], optimizer.init_state(theta)
     for step in range(n_steps):
-        context = Context(step, n_steps, N)
+        context = Context(step, n_steps, N, 10 * N)
         inputs, state = optimizer.look(task, theta, step % len(task.batches), context, state)
         losses.append(inputs.loss)
         u, state = optimizer.update(phi, state, inputs)
-        theta = theta + u
+        theta = optimizer.moved(theta, u, context)
     return np.array(losses), state, theta

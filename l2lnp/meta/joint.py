@@ -71,8 +71,8 @@ class JointLearner:
         What of the losses after each step is made small: their ``"mean"``, the mean of
         log(loss + 0.05), in which late steps and easy tasks count as much as early steps and
         hard tasks (``"log"``; Wichrowska et al. 2017, arXiv 1703.04813), or the ``"last"`` one.
-    n_steps, batch_size
-        Of the run, for optimizers that go by them (`l2lnp.optimizers.base.Context`).
+    n_steps, batch_size, n_samples
+        Of the run and its data, for optimizers that go by them (`l2lnp.optimizers.base.Context`).
 
     Attributes
     ----------
@@ -92,6 +92,7 @@ class JointLearner:
         meta_loss: str = "mean",
         n_steps: int | None = None,
         batch_size: int | None = None,
+        n_samples: int | None = None,
     ) -> None:
         if unroll_length_steps < 1:
             raise InputError(f"an unroll has one step or more, not {unroll_length_steps}")
@@ -108,8 +109,7 @@ class JointLearner:
         self.meta_learning_rate = meta_learning_rate
         self.clip_norm = clip_norm
         self.second_derivatives = second_derivatives
-        self.n_steps = n_steps
-        self.batch_size = batch_size
+        self.beginning = Context(0, n_steps, batch_size, n_samples)
         self.learns = optimizer.learned and not frozen
         self.checkpoint: Training
         self._tape: Tape
@@ -139,7 +139,7 @@ class JointLearner:
             After ten restarts with no whole unroll between them.
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            context = Context(training.step, self.n_steps, self.batch_size)
+            context = self.beginning._replace(step=training.step)
             inputs, renewed = self.optimizer.look(optimizee, training.theta, batch, context, training.state)
             if not _finite([inputs.loss, inputs.g, inputs.h]):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
@@ -155,7 +155,8 @@ class JointLearner:
             if not _finite([u]):
                 return self._restart(training, inputs.loss, "the update is")
         self._record(inputs, training, batch, renewed)
-        after = training._replace(step=training.step + 1, theta=training.theta + u, state=state)
+        theta = self.optimizer.moved(training.theta, u, context)
+        after = training._replace(step=training.step + 1, theta=theta, state=state)
         return after, Report(float(inputs.loss), learned, None)
 
     @property

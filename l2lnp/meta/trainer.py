@@ -184,14 +184,13 @@ class MetaTrainer:
         """Return the progress after one more episode, and what happened in it."""
         settings = self.settings
         episode, horizon = self._draw(progress.episode, "train"), settings.horizon(progress.episode)
-        learner = JointLearner(
-            self._optimizer(episode.task.layout),
-            settings.truncation_steps,
-            settings.rate(progress.episode),
-            settings.clip_norm,
+        learner = self._learner(
+            episode,
+            horizon,
+            unroll_length_steps=settings.truncation_steps,
+            meta_learning_rate=settings.rate(progress.episode),
+            clip_norm=settings.clip_norm,
             meta_loss=settings.meta_loss,
-            n_steps=horizon,
-            batch_size=episode.batch_size,
         )
         # one step beyond the horizon: its evaluation ends the last unroll
         training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
@@ -208,14 +207,20 @@ class MetaTrainer:
         """Return the frozen optimizer's loss: mean over steps, geometric mean over the validation tasks."""
         scores = []
         for episode in self._validation:
-            optimizer, n_steps = self._optimizer(episode.task.layout), self.settings.validation_steps
-            learner = JointLearner(optimizer, frozen=True, n_steps=n_steps, batch_size=episode.batch_size)
+            n_steps = self.settings.validation_steps
+            learner = self._learner(episode, n_steps, frozen=True)
             try:
                 _, losses = self._train(learner, episode, phi, None, n_steps)
             except DivergedError:
                 losses = np.array([DIVERGED_LOSS])
             scores.append(np.minimum(np.nan_to_num(losses, nan=DIVERGED_LOSS), DIVERGED_LOSS).mean())
         return float(np.exp(np.mean(np.log(scores))))
+
+    def _learner(self, episode: Episode, n_steps: int, **joint: Any) -> JointLearner:
+        optimizer, n_samples = self._optimizer(episode.task.layout), len(episode.pictures.labels)
+        return JointLearner(
+            optimizer, n_steps=n_steps, batch_size=episode.batch_size, n_samples=n_samples, **joint
+        )
 
     def _train(
         self, learner: JointLearner, episode: Episode, phi: Phi, meta: State | None, n_steps: int

@@ -4,7 +4,7 @@ One inner step t maps (theta, state) to (theta', state'):
 
     loss, g, h     = optimizee.evaluate(theta, batch_t)
     u, state'      = optimizer.update(phi, state, inputs)        inputs: loss, g, h, ...
-    theta'         = theta + u
+    theta'         = kept theta + u                              kept: 1, or less by the weight decay
 
 The meta-loss is a weighted mean of the losses at theta_1 .. theta_T, each *after* an
 update, so that the last update earns credit too. The loss at theta_T is the first
@@ -14,7 +14,7 @@ evaluation of the next unroll, so it is not computed twice: it enters as the cot
 Walking back, with a_theta the derivative of the meta-loss in theta_t+1:
 
     a_phi += ..., a_state, a_loss, a_g, a_h = optimizer.update_adjoint(phi, state_t, ..., a_theta, a_state)
-    a_theta += (weight_t + a_loss) g_t + (dg/dtheta)^T a_g + (dh/dtheta)^T a_h
+    a_theta  = kept a_theta + (weight_t + a_loss) g_t + (dg/dtheta)^T a_g + (dh/dtheta)^T a_h
 
 The exact reverse needs third derivatives of the loss (`Optimizee.adjoint`). Without
 second derivatives the last two terms and a_loss are left out (not multiplied by 0, which
@@ -128,7 +128,7 @@ def unroll(
         inputs, renewed = optimizer.look(optimizee, theta, batch, context, state)
         tape.record(Step(inputs, weight, theta, batch), state, renewed)
         u, state = optimizer.update(phi, renewed, inputs)
-        theta, context = theta + u, context._replace(step=context.step + 1)
+        theta, context = optimizer.moved(theta, u, context), context._replace(step=context.step + 1)
     return Unrolled(theta, state, tape)
 
 
@@ -156,6 +156,7 @@ def meta_gradient(
     a_u = []
     for step in reversed(tape.steps):
         a_u.append(a_theta)
+        a_theta = optimizer.kept(step.inputs.context) * a_theta
         if step.weight:
             a_theta = a_theta + step.weight * step.inputs.g
     a_u = a_u[::-1]
@@ -177,6 +178,7 @@ def _exact(
         for step, state in zip(reversed(segment.steps), reversed(states), strict=True):
             a = optimizer.update_adjoint(phi, state, step.inputs, a_theta, a_state)
             a_phi, a_state = added(a_phi, a.phi), a.state
+            a_theta = optimizer.kept(step.inputs.context) * a_theta
             a_theta = a_theta + optimizee.adjoint(step.theta, step.batch, step.weight + a.loss, a.g, a.h)
             if a.theta is not None:
                 a_theta = a_theta + a.theta

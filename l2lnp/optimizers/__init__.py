@@ -102,7 +102,8 @@ def make_optimizer(
     optimizer = OPTIMIZERS[name](layout, execution=execution, **chosen)
     if in_basis == "coordinates":
         return optimizer
-    return InBasis(layout, optimizer, every, max_width, execution=execution, schedule=optimizer.schedule)
+    common = {"schedule": optimizer.schedule, "weight_decay": optimizer.weight_decay}
+    return InBasis(layout, optimizer, every, max_width, execution=execution, **common)
 
 
 def settings_of(optimizer: Optimizer) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What an optimizer is: a pure function of (phi, state, inputs), and its adjoint.
 
     u, state'  = update(phi, state, inputs)         inputs: loss, g, h, ...
-    theta'     = theta + u
+    theta'     = kept theta + u                             kept: 1, or less by the weight decay
 
 Everything is a plain array over coordinates (P,), so any loss function can be driven,
 also one that is no network (``docs/tutorials/your_own_loss.md``). The optimizer object is
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import cos, pi
+from math import cos, exp, inf, pi
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,11 +33,12 @@ State: TypeAlias = dict[str, Any]  # arrays, and the whole number "t"
 
 
 class Context(NamedTuple):
-    """What is known of a step beside derivatives: where in its run it lies, and how large its batch is."""
+    """What is known of a step beside derivatives: its place in the run, the sizes of batch and data."""
 
     step: int = 0  # steps made before
     n_steps: int | None = None  # of the whole run; None where nobody knows
     batch_size: int | None = None
+    n_samples: int | None = None  # that there are to train on
 
     @property
     def share(self) -> float:
@@ -64,6 +65,19 @@ class Context(NamedTuple):
         if self.batch_size is None:
             raise InputError("this optimizer goes by the batch size: say how many samples a batch has")
         return self.batch_size
+
+    @property
+    def passes(self) -> float:
+        """The share of the data that one batch is: passes through the data per step.
+
+        Raises
+        ------
+        InputError
+            If either size is not known.
+        """
+        if self.n_samples is None:
+            raise InputError("weight decay goes by passes through the data: say how many samples there are")
+        return self.samples / self.n_samples
 
 
 class Inputs(NamedTuple):
@@ -107,11 +121,16 @@ class Optimizer:
     schedule
         What every update is multiplied by, over the length of the run (`SCHEDULES`):
         ``"constant"``, 1; ``"cosine"``, from 1 down to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983).
+    weight_decay
+        How fast theta decays beside its updates, per pass through the data, times what the schedule
+        says. No learning rate scales it (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2), and
+        a time constant in passes holds for data of any size (Wang & Aitchison 2024, arXiv 2405.13698).
     """
 
     layout: Layout
     execution: Execution | None = field(default=None, compare=False, repr=False, kw_only=True)
     schedule: str = field(default="constant", kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
 
     name: ClassVar[str] = ""
     uses_curvature: ClassVar[bool] = False
@@ -121,6 +140,8 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise unknown_name("schedule", self.schedule, SCHEDULES)
+        if not 0 <= self.weight_decay < inf:
+            raise InputError(f"{self.name}: the weight decay must be at least 0, not {self.weight_decay}")
 
     @property
     def uses_theta(self) -> bool:
@@ -148,6 +169,16 @@ class Optimizer:
     def scheduled(self, context: Context) -> float:
         """Return what the schedule multiplies the update of this step by."""
         return SCHEDULES[self.schedule](context)
+
+    def kept(self, context: Context) -> float:
+        """Return the share of theta that this step keeps: exp(-weight_decay schedule passes)."""
+        if not self.weight_decay:
+            return 1.0
+        return exp(-self.weight_decay * self.scheduled(context) * context.passes)
+
+    def moved(self, theta: Array, u: Array, context: Context) -> Array:
+        """Return theta after the step: kept theta + u."""
+        return self.kept(context) * theta + u
 
     def look(
         self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State

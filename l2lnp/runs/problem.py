@@ -114,6 +114,7 @@ def pose(
         frozen=not settings.joint,
         n_steps=settings.steps,
         batch_size=settings.batch_size,
+        n_samples=dataset.split("train").n_samples,
         **_joint_settings(settings),
     )
     return Problem(settings, dataset, subject, task, optimizer, learner, xp)

@@ -22,6 +22,7 @@ JOINT_DEFAULTS: dict[str, Any] = {
     name: signature(JointLearner).parameters[name].default
     for name in ("second_derivatives", "unroll_length_steps", "meta_learning_rate", "clip_norm")
 }
+PRETRAINED_WEIGHT_DECAY = 0.2  # per pass; how it was chosen: docs/results/generalization.md
 
 
 def resolve(given: Mapping[str, Any]) -> TrainSettings:
@@ -75,6 +76,8 @@ def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{learned_with[setting]}, not {own[setting]}: leave the setting out, or begin anew with "
                 f"--pretrained {RANDOM}"
             )
+    if not (own["weight_decay"] or "weight_decay" in given.get("optimizer_settings", {})):
+        own["weight_decay"] = PRETRAINED_WEIGHT_DECAY
     return {
         "optimizer": learned.name,
         "curvature": given.get("curvature", learned.curvature),

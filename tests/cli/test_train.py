@@ -83,7 +83,8 @@ def test_options_reach_the_optimizer(capsys, folder):
     l2lnp(capsys, "train", *SHORT, *options, "--out", "run")
     text = (folder / "run" / "config.toml").read_text()
     assert "learning_rate = 0.001\n" in text
-    assert '[optimizer_settings]\nschedule = "constant"\nmomentum = 0.8\nbasis = "coordinates"\n' in text
+    own = 'schedule = "constant"\nweight_decay = 0.0\nmomentum = 0.8\nbasis = "coordinates"\n'
+    assert f"[optimizer_settings]\n{own}" in text
     with h5py.File(folder / "run" / "checkpoint.h5") as file:
         assert file["phi"].attrs["momentum"] == 0.8
         assert file["phi/learning_rate"][()] == np.float32(1e-3)

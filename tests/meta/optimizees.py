@@ -8,6 +8,8 @@ from l2lnp.network import Evaluation
 from l2lnp.optimizers import Context
 from l2lnp.tree import Layout
 
+CONTEXT = Context(batch_size=5, n_samples=12)
+
 
 class LogCosh(NamedTuple):
     """f = mean_r log cosh(W theta - y)_r over the rows in a batch; h is the exact diagonal."""
@@ -42,10 +44,11 @@ def meta_loss(optimizer, phi, optimizee, theta, state, batches):
     """The mean of the losses after each update; the last batch only measures."""
     losses = []
     for step, batch in enumerate(batches):
-        inputs, state = optimizer.look(optimizee, theta, batch, Context(step), state)
+        context = CONTEXT._replace(step=step)
+        inputs, state = optimizer.look(optimizee, theta, batch, context, state)
         losses.append(inputs.loss)
         u, state = optimizer.update(phi, state, inputs)
-        theta = theta + u
+        theta = optimizer.moved(theta, u, context)
     return np.mean(losses[1:])
 
 

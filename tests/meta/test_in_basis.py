@@ -37,7 +37,7 @@ class Problem:
     def __init__(self, name, start=0):
         self.task = Task.of("max_pooling" if name == "sgd" else "convolutional", n_batches=T + 1)
         self.theta, *_ = draw_batch(self.task.network)
-        self.optimizer = make(name, self.task.layout, basis_every=6)
+        self.optimizer = make(name, self.task.layout, basis_every=6, weight_decay=1.0)
         self.phi = enlivened(self.optimizer)
         if "learning_rate" in self.phi:
             self.phi["learning_rate"] = np.asarray(0.05)
@@ -45,7 +45,7 @@ class Problem:
         # beyond sqrt(v) at 0, where it has no slope
         self.state = {key: v + 0.1 if key in ("v", "moments") else v for key, v in self.state.items()}
         self.rng = np.random.default_rng(0)
-        self.context = Context(0, T, N)
+        self.context = Context(0, T, N, 10 * N)
 
     def unroll(self, batches=range(T)):
         return unroll(
@@ -61,10 +61,11 @@ class Problem:
     def meta_loss(self, held, phi, theta):
         state, losses = self.state, []
         for step in range(T):
-            inputs, state = held.look(self.task, theta, step, self.context._replace(step=step), state)
+            context = self.context._replace(step=step)
+            inputs, state = held.look(self.task, theta, step, context, state)
             losses.append(inputs.loss)
             u, state = self.optimizer.update(phi, state, inputs)
-            theta = theta + u
+            theta = self.optimizer.moved(theta, u, context)
         return np.mean([*losses[1:], self.task.evaluate(theta, T, False).loss])
 
     def check(self, a_phi, a_theta, function):
@@ -104,7 +105,7 @@ def test_the_first_order_meta_gradient_is_the_slope_for_constant_gradients(name)
             _, state = held.look(problem.task, problem.theta, 0, problem.context._replace(step=t), state)
             total += step.weight * step.inputs.g @ theta
             u, state = problem.optimizer.update(phi, state, step.inputs)
-            theta = theta + u
+            theta = problem.optimizer.moved(theta, u, step.inputs.context)
         return total + a_end @ theta
 
     a = meta_gradient(problem.optimizer, problem.phi, problem.task, end.tape, a_end)
@@ -136,7 +137,7 @@ def test_two_halves_joined_are_one_unroll(name, exact):
 
 def test_joint_learning_takes_the_same_meta_gradient_as_an_unroll():
     problem = Problem("lstm")
-    learner = JointLearner(problem.optimizer, T, n_steps=T, batch_size=N)
+    learner = JointLearner(problem.optimizer, T, n_steps=T, batch_size=N, n_samples=10 * N)
     training = learner.start(problem.theta, problem.phi)
     training = learner.resume(training._replace(state=problem.state))
     for batch in range(T):
@@ -153,7 +154,7 @@ def test_joint_learning_takes_the_same_meta_gradient_as_an_unroll():
 
 def test_a_step_that_is_not_finite_starts_the_basis_anew():
     problem = Problem("adam")
-    learner = JointLearner(problem.optimizer, n_steps=T, batch_size=N)
+    learner = JointLearner(problem.optimizer, n_steps=T, batch_size=N, n_samples=10 * N)
     training = learner.start(problem.theta, problem.phi)
     for batch in range(3):
         training, _ = learner.step(training, problem.task, batch)

@@ -10,7 +10,7 @@ from l2lnp.errors import InputError
 from l2lnp.meta.folder import MetaFolder, as_line
 from l2lnp.meta.trainer import MetaSettings, MetaTrainer, meta_train
 from l2lnp.pretrained import load_learned_optimizer, save_learned_optimizer
-from l2lnp.runs.resolving import resolve
+from l2lnp.runs.resolving import PRETRAINED_WEIGHT_DECAY, resolve
 from l2lnp.tasks.distribution import Distribution
 
 TINY = """
@@ -137,7 +137,8 @@ def test_the_learned_optimizer_says_that_it_works_in_the_basis(distribution, tmp
     assert learned.curvature is None
     save_learned_optimizer(tmp_path / "learned.h5", learned)
     settings = resolve({"pretrained": str(tmp_path / "learned.h5"), "joint": False})
-    assert settings.optimizer_settings == learned.settings
+    decay = {"weight_decay": PRETRAINED_WEIGHT_DECAY}
+    assert settings.optimizer_settings == {**learned.settings, **decay}
     assert settings.curvature is None
 
 

@@ -11,7 +11,7 @@ from l2lnp.optimizers import OPTIMIZERS, make_optimizer
 from l2lnp.tasks.quadratic import Quadratic
 from l2lnp.tree import Layout
 
-from .optimizees import LogCosh, enlivened, meta_loss
+from .optimizees import CONTEXT, LogCosh, enlivened, meta_loss
 
 LAYOUT = Layout.of_layers([("conv", {"w": (2, 2), "b": (2,)}), ("fully_connected", {"w": (3,)})])
 P = LAYOUT.n_coordinates
@@ -32,7 +32,7 @@ class Problem:
         settings = {"n_units": (3, 2)} if OPTIMIZERS[name].learned else {"learning_rate": 0.05}
         if unit:
             settings["step_unit"] = "weights"
-        self.optimizer = make_optimizer(name, LAYOUT, **settings)
+        self.optimizer = make_optimizer(name, LAYOUT, weight_decay=0.3 * (seed % 3), **settings)
         self.phi = enlivened(self.optimizer.init_phi(rng), rng)
         self.theta = rng.normal(size=P)
         self.state = self.optimizer.init_state(self.theta)
@@ -46,7 +46,8 @@ class Problem:
         return self.optimizee.evaluate(theta, self.batches[-1], False).g / (len(self.batches) - 1)
 
     def unroll(self):
-        return unroll(self.optimizer, self.phi, self.optimizee, self.theta, self.state, self.batches[:-1])
+        arguments = self.optimizer, self.phi, self.optimizee, self.theta, self.state, self.batches[:-1]
+        return unroll(*arguments, context=CONTEXT)
 
     def meta_gradient(self, tape, a_theta, a_state=None, exact=True):
         return meta_gradient(
@@ -84,7 +85,7 @@ def test_first_order_meta_gradient_is_exact_for_constant_loss_g_and_h(name, n_st
         for step in end.tape.steps:
             total += step.weight * step.inputs.g @ theta
             u, state = problem.optimizer.update(phi, state, step.inputs)
-            theta = theta + u
+            theta = problem.optimizer.moved(theta, u, step.inputs.context)
         return total + last @ theta
 
     a = problem.meta_gradient(end.tape, last, exact=False)

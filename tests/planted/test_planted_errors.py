@@ -199,8 +199,15 @@ PLANTED = [
     Planted(
         "last update gets no credit",
         "meta/unroll.py",
-        "        a_u.append(a_theta)\n        if step",
-        "        a_u.append(0 * a_theta if not a_u else a_theta)\n        if step",
+        "        a_u.append(a_theta)",
+        "        a_u.append(0 * a_theta if not a_u else a_theta)",
+        ("tests/meta/test_unroll.py",),
+    ),
+    Planted(
+        "weight decay left out of the meta-gradient",
+        "meta/unroll.py",
+        "a_theta = optimizer.kept(step.inputs.context) * a_theta",
+        "a_theta = 1.0 * a_theta",
         ("tests/meta/test_unroll.py",),
     ),
     Planted(

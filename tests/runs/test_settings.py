@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from l2lnp.errors import InputError
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
-from l2lnp.runs.resolving import JOINT_DEFAULTS, resolve
+from l2lnp.runs.resolving import JOINT_DEFAULTS, PRETRAINED_WEIGHT_DECAY, resolve
 from l2lnp.runs.settings import TrainSettings, parse_config, read_config
 
 
@@ -73,6 +73,15 @@ def test_a_pretrained_file_brings_its_optimizer_with_it(pretrained):
     assert (own["features"], own["decay"], own["output_scale"]) == (["rnnprop"], 0.9, 0.2)
     assert resolve({"pretrained": pretrained, "curvature": "exact"}).curvature == "exact"
     assert resolve({"pretrained": pretrained, "joint": False}).unroll_length_steps is None
+
+
+def test_a_pretrained_optimizer_decays_the_weights_unless_asked_not_to(pretrained):
+    assert resolve({}).optimizer_settings["weight_decay"] == PRETRAINED_WEIGHT_DECAY
+    assert resolve({"pretrained": "random"}).optimizer_settings["weight_decay"] == 0.0
+    for decay in (0.0, 0.7):
+        own = {"weight_decay": decay}
+        asked = resolve({"pretrained": pretrained, "optimizer_settings": own})
+        assert asked.optimizer_settings["weight_decay"] == decay
 
 
 def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
