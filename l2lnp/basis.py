@@ -34,7 +34,7 @@ import numpy as np
 from l2lnp.backend import Array, array_module
 from l2lnp.execution import Execution
 from l2lnp.kernels.factorizations import qr
-from l2lnp.kernels.products import matmul
+from l2lnp.kernels.products import along_modes, matmul
 from l2lnp.tree import Layout, Moments, Tensor
 
 FIRST_REFRESHES = (0, 1, 2, 4)  # steps; then regularly
@@ -84,6 +84,11 @@ def iterated(m: Array, q: Array) -> tuple[Array, Array]:
     q, d = qr(y)
     q = xp.ascontiguousarray(q * xp.where(d < 0, -1, 1).astype(q.dtype))
     return q, trace * xp.maximum(abs(d) - _SHIFT, _SHIFT)
+
+
+def of_layer(axes: Moments, layer: int) -> dict[int, Array]:
+    """Return the matrices of one layer by mode."""
+    return {mode: q for (of, mode), q in axes.items() if of == layer}
 
 
 def turn(old: Array, new: Array) -> Array:
@@ -156,20 +161,10 @@ def _turned(layout: Layout, axes: Moments, v: Array, execution: Execution) -> Ar
 
     def turn(index: int) -> None:
         t = layout.tensors[index]
-        turned[t.coordinates] = _turned_tensor(t, axes, v[t.coordinates])
+        turned[t.coordinates] = along_modes(v[t.coordinates], t.modes, of_layer(axes, t.layer))
 
     execution.map(turn, len(layout.tensors))
     return turned
-
-
-def _turned_tensor(t: Tensor, axes: Moments, v: Array) -> Array:
-    before, last = 1, len(t.modes) - 1
-    for k, width in enumerate(t.modes):
-        if (t.layer, k) in axes:
-            q = axes[t.layer, k]
-            v = matmul(v.reshape(-1, width), q) if k == last else matmul(q.T, v.reshape(before, width, -1))
-        before *= width
-    return v.reshape(-1)
 
 
 def _weights(layout: Layout) -> list[Tensor]:

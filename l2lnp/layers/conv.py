@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, NamedTuple
@@ -113,10 +114,18 @@ class Conv2D(Layer):
         )
         return a_h_y.reshape(h_y.shape), None, self._unpatch(cache, a_columns), a_params
 
-    def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
+    def squared_gradients(
+        self,
+        params: Params,
+        cache: Any,
+        g_y: Array,
+        signs: Array,
+        modes: Shape = (),
+        axes: Mapping[int, Array] | None = None,
+    ) -> Params:
         n = g_y.shape[-1]
         x = cache.columns.reshape(self.fan_in, -1, n)
-        return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs)
+        return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs, modes, axes)
 
     def modes(self, input_shape: Shape) -> Shape:
         return self.n_out, self.fan_in
@@ -147,7 +156,7 @@ class Conv2D(Layer):
         return unpatch(v_columns.reshape(cache.windows_shape), cache.image, self.window)
 
 
-LEAST_POSITIONS = 8  # of each picture that go into the moments; and as many more
+LEAST_POSITIONS = 16  # of each picture that go into the moments; and as many more
 COLUMNS_PER_ROW = 4  # as give so many columns of patches for each of their rows
 
 

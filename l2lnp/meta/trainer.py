@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from l2lnp.curvature import BASIS_MODES, check_basis
 from l2lnp.errors import DivergedError, InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.meta.joint import META_LOSSES, JointLearner, Training
-from l2lnp.optimizers import make_optimizer, settings_of
+from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
 from l2lnp.pretrained import LearnedOptimizer
 from l2lnp.randomness import generator
@@ -88,6 +89,8 @@ class MetaSettings:
                 f"the least horizon must lie between 1 and the horizon of {self.horizon_steps} steps, "
                 f"not at {self.least_horizon_steps}"
             )
+        if self.curvature in BASIS_MODES:
+            check_basis(self.curvature, self.optimizer_settings.get("basis") == "kronecker")
         if self.meta_loss not in META_LOSSES:
             raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)
         if self.random_scaling and self.optimizer_settings.get("basis") == "kronecker":
@@ -169,8 +172,11 @@ class MetaTrainer:
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
             f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
         )
-        of_a_task = self._optimizer(self._validation[0].task.layout)
-        curvature = s.curvature if of_a_task.uses_curvature else None
+        task = self._validation[0].task
+        reads_mode = self._optimizer(task.layout).uses_curvature or (
+            task.has_h_in_basis and OPTIMIZERS[s.optimizer].uses_curvature
+        )
+        curvature = s.curvature if reads_mode else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
 
     @cached_property

@@ -46,8 +46,8 @@ PLANTED = [
     Planted(
         "square before the sum over positions",
         "layers/affine.py",
-        "(signs * g_y.sum(1) ** 2)",
-        "(signs * (g_y**2).sum(1))",
+        "g_b_squared = signs * along_modes(g_y.sum(1), modes[:1], axes) ** 2",
+        "g_b_squared = signs * (g_y**2).sum(1)",
         LAYERS,
     ),
     Planted("transposed tap", "kernels/windows.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
@@ -247,23 +247,23 @@ PLANTED = [
     ),
     Planted(
         "axes transposed",
-        "basis.py",
-        "q = axes[t.layer, k]",
-        "q = axes[t.layer, k].T",
+        "kernels/products.py",
+        "v = matmul(v.reshape(before, width), axes[k])",
+        "v = matmul(v.reshape(before, width), axes[k].T)",
         ("tests/test_basis.py",),
     ),
     Planted(
         "a mode left out",
-        "basis.py",
-        "if (t.layer, k) in axes:",
-        "if k < 2 and (t.layer, k) in axes:",
+        "kernels/products.py",
+        "if k in axes:",
+        "if k < 2 and k in axes:",
         ("tests/test_basis.py",),
     ),
     Planted(
         "biases not rotated",
         "basis.py",
-        "if (t.layer, k) in axes:",
-        'if t.name != "b" and (t.layer, k) in axes:',
+        "along_modes(v[t.coordinates], t.modes, of_layer(axes, t.layer))",
+        'along_modes(v[t.coordinates], t.modes, of_layer(axes, t.layer) if t.name != "b" else {})',
         ("tests/test_basis.py",),
     ),
     Planted(
@@ -272,6 +272,20 @@ PLANTED = [
         "q = xp.ascontiguousarray(q * xp.where(d < 0, -1, 1).astype(q.dtype))",
         "q = xp.ascontiguousarray(q)",
         ("tests/test_basis.py",),
+    ),
+    Planted(
+        "squares before they are turned",
+        "layers/affine.py",
+        "x_squared = along_modes(x[:, 0], modes[1:], of_inputs) ** 2",
+        "x_squared = x[:, 0] ** 2",
+        ("tests/test_curvature.py",),
+    ),
+    Planted(
+        "squares of the batch's mean, not of samples",
+        "curvature.py",
+        "weights = n_total * array_module",
+        "weights = array_module",
+        ("tests/test_curvature.py",),
     ),
 ]
 
