@@ -66,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = BAD_INPUT
+    except click.UsageError as error:
+        way_out = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
+        code = _say(error.format_message().rstrip(".") + way_out, BAD_INPUT)
     except click.ClickException as error:
         code = _say(error.format_message(), BAD_INPUT)
     except DivergedError as error:

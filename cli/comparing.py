@@ -65,6 +65,9 @@ RUNS = (
         show_default=True,
         help="What the error is measured on; choose by validation, report test.",
     ),
+    click.option(
+        "--average", is_flag=True, help="Measure the error of averaged parameters, as in l2lnp train."
+    ),
 )
 
 
@@ -137,6 +140,7 @@ def _run(
     first_seed: int,
     eval_every_steps: int | None,
     split: str,
+    average: bool,
     reference: str | None = None,
     **common: Any,
 ) -> Comparison:
@@ -150,7 +154,7 @@ def _run(
     seeds = tuple(range(first_seed, first_seed + n_seeds))
     for_tuning = tuning_seeds(n_tuning_seeds) if names else ()
     every = eval_every_steps or max(1, steps // 10)
-    plan = Plan(title, common, horizons, seeds, for_tuning, every, split)
+    plan = Plan(title, {**common, "average": average}, horizons, seeds, for_tuning, every, split)
     entrants = [one.entrant(horizons) for one in learned]
     if not entrants and not names:
         raise InputError("nothing to compare: give --learned or --optimizers")

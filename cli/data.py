@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from l2lnp.cli import FAILURE
+from l2lnp.cli.interrupts import terminated_like_interrupted
 from l2lnp.cli.settings_options import Name, known_names
 
 _name = click.argument("name", type=Name(known_names("data")))
+
+
+@contextmanager
+def _can_go_on() -> Iterator[None]:
+    """Say, where Ctrl-C or SIGTERM ends a command, that giving it again goes on."""
+    try:
+        with terminated_like_interrupted():
+            yield
+    except KeyboardInterrupt:
+        click.echo("stopped: the same command goes on from here", err=True)
+        raise
 
 
 @click.group("data")
@@ -55,10 +69,11 @@ def fetch(name: str) -> int:
     from l2lnp.data.obtaining import fetch_dataset
 
     try:
-        with shown_bytes() as report:
+        with _can_go_on(), shown_bytes() as report:
             path = fetch_dataset(name, cache_folder(), report, click.echo)
     except DownloadError as error:
-        click.echo(f"l2lnp: {error}", err=True)
+        way_out = f"or get the files elsewhere, then 'l2lnp data import {name} --from PATH'"
+        click.echo(f"l2lnp: {error}; try again later, {way_out}", err=True)
         return FAILURE
     click.echo(f"{name} is at {path}; use it by --data {name}")
     return 0
@@ -113,12 +128,8 @@ def import_command(
 
     path = out or cache_folder() / f"{name}.h5"
     options = ImportOptions(size, grey, skip_bad, compress, workers)
-    try:
-        with shown_pictures() as report:
-            skipped = import_dataset(name, source, path, options, report, click.echo)
-    except KeyboardInterrupt:
-        click.echo("stopped: the same command goes on from here", err=True)
-        raise
+    with _can_go_on(), shown_pictures() as report:
+        skipped = import_dataset(name, source, path, options, report, click.echo)
     for reason in skipped:
         click.echo(f"skipped: {reason}", err=True)
     click.echo(f"written: {path}")

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM end a run after its step, so that it can be saved; a second Ctrl-C ends it at once."""
+"""Ctrl-C and SIGTERM, as commands that can go on later take them.
+
+They end a run after its step, so that it can be saved; a second Ctrl-C ends it at once.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +29,13 @@ def caught_interrupts() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does: its processes are stopped, half-written files removed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 )
 @click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
 @click.option("--curvature", type=Name(known_names("curvature")), default="hesscale", show_default=True)
+@click.option(
+    "--curvature-every",
+    default="1",
+    show_default=True,
+    help="Steps between two looks at h, for slstm in coordinates; 1-10: drawn anew in each episode.",
+)
 @click.option("--episodes", "n_episodes", type=int, default=600, show_default=True)
 @click.option(
     "--horizon", "horizon_steps", type=int, default=100, show_default=True, help="Steps of an episode."

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from l2lnp.runs.settings import TrainSettings
     from l2lnp.runs.training import Outcome
 
+_OF_THE_OPTIMIZER = ("basis", "weight_decay", "curvature_every")  # options that are settings of its own
+
 
 def setting(*spellings: str, **attributes: Any) -> Any:
     """Return the decorator of an option that fills a setting."""
@@ -56,6 +58,7 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     type=Name(known_names("curvature")),
     help="How the second derivatives h are computed, for sou and slstm.",
 )
+@setting("--curvature-every", type=int, help="Steps between two looks at h, which is held in between.")
 @setting(
     "--joint/--frozen",
     "joint",
@@ -87,6 +90,12 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 )
 @setting("--basis", type=Name(known_names("basis")), help=BASIS_HELP)
 @setting("--weight-decay", type=float, help=WEIGHT_DECAY_HELP)
+@setting(
+    "--average",
+    is_flag=True,
+    default=None,
+    help="Measure and keep an average of the parameters over about the last ninth of the steps so far.",
+)
 @setting("--steps", type=int, help="Updates of the network.")
 @setting("--batch-size", type=int, help="Pictures in a mini-batch.")
 @setting("--seed", type=int, help="Of all random draws.")
@@ -129,7 +138,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings given on the command line."""
     given = {name: value for name, value in options.items() if value is not None}
     own = parse_assignments(given.pop("optimizer_settings", ()))
-    own |= {name: given.pop(name) for name in ("basis", "weight_decay") if name in given}
+    own |= {name: given.pop(name) for name in _OF_THE_OPTIMIZER if name in given}
     if own:
         given["optimizer_settings"] = own
     return given

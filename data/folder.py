@@ -38,7 +38,7 @@ def list_folder(path: Path) -> PictureSet:
     if len(train) and unknown:
         raise InputError(f"{path}: {used} has pictures of '{unknown[0]}', a class without training pictures")
     provenance = f"own pictures, from the folder {path.resolve().name}"
-    pictures = picture_set("folder", {}, provenance, train, test, str(path))
+    pictures = picture_set("folder", {}, provenance, train, test, str(path), "train/<class>/*.png or .jpg")
     if used != "test":
         pictures.notes.append(f"the pictures in {used} become the group test")
     pictures.notes += [f"the pictures in {name} are not used" for name in splits]

@@ -31,6 +31,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from l2lnp.data.disk_room import check_room, take_room
 from l2lnp.errors import InputError
 from l2lnp.files import cannot, refuse_existing, sync
 
@@ -40,6 +41,7 @@ SPLITS = ("train", "test")
 LIBVER = ("v108", "latest")  # readable since HDF5 1.8; its metadata has checksums, its attributes no limit
 LEAST_DEVIATION = 1e-6  # of a channel scaled to 0..1; below, there is nothing to see in it
 
+_LABEL_BYTES = 4
 _CHUNK_BYTES = 1 << 16  # so that a random picture costs at most this much reading beside its own bytes
 _BLOCK_BYTES = 1 << 22  # of a pass over a whole dataset: all that is in memory at once
 
@@ -68,31 +70,30 @@ def write_dataset(
         If ``path`` exists, or the pictures have a channel without any contrast.
     """
     sizes = {split: len(labels) for split, (_, labels) in splits.items()}
-    with new_file(path) as beside, h5py.File(beside, "w", libver=LIBVER) as file:
-        create_datasets(file, description, sizes, compress)
-        for split, (images, labels) in splits.items():
-            file[split]["images"][...] = images
-            file[split]["labels"][...] = labels
-        seal(file, examine(file, path, sizes))
+    with new_file(path) as beside:
+        create_file(beside, path, description, sizes, compress)
+        with h5py.File(beside, "r+", libver=LIBVER) as file:
+            for split, (images, labels) in splits.items():
+                file[split]["images"][...] = images
+                file[split]["labels"][...] = labels
+            seal(file, examine(file, path, sizes))
 
 
 def compress_file(source: Path, path: Path) -> None:
     """Write the complete file ``source`` anew to ``path``, its pictures packed by gzip."""
-    with (
-        h5py.File(source, "r") as old,
-        new_file(path) as beside,
-        h5py.File(beside, "w", libver=LIBVER) as new,
-    ):
+    with h5py.File(source, "r") as old, new_file(path) as beside:
         _, *shape = old["train/images"].shape
         sizes = {split: len(old[split]["labels"]) for split in SPLITS}
-        create_datasets(new, Description("", (), (shape[0], shape[1], shape[2]), ""), sizes, compress=True)
-        for place in ("/", *(f"{split}/{kind}" for split in SPLITS for kind in ("images", "labels"))):
-            new[place].attrs.update(old[place].attrs)
-        rows = max(1, _BLOCK_BYTES // prod(shape))
-        for split, n in sizes.items():
-            new[split]["labels"][...] = old[split]["labels"][...]
-            for start in range(0, n, rows):
-                new[split]["images"][start : start + rows] = old[split]["images"][start : start + rows]
+        description = Description("", (), (shape[0], shape[1], shape[2]), "")
+        create_file(beside, path, description, sizes, compress=True)
+        with h5py.File(beside, "r+", libver=LIBVER) as new:
+            for place in ("/", *(f"{split}/{kind}" for split in SPLITS for kind in ("images", "labels"))):
+                new[place].attrs.update(old[place].attrs)
+            rows = max(1, _BLOCK_BYTES // prod(shape))
+            for split, n in sizes.items():
+                new[split]["labels"][...] = old[split]["labels"][...]
+                for start in range(0, n, rows):
+                    new[split]["images"][start : start + rows] = old[split]["images"][start : start + rows]
 
 
 @contextmanager
@@ -123,6 +124,34 @@ def publish(beside: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def create_file(
+    beside: Path,
+    path: Path,
+    description: Description,
+    sizes: Mapping[str, int],
+    compress: bool = False,
+) -> None:
+    """Write a file with room for ``sizes`` pictures per split to ``beside``, which is to become ``path``.
+
+    Raises
+    ------
+    InputError
+        If the disk is too small.
+    """
+    n_bytes = most_bytes(description, sizes, compress)
+    check_room(path, beside, n_bytes)
+    take_room(beside, n_bytes)  # fails, if it must, before HDF5 can; what is taken is for the file below
+    with h5py.File(beside, "w", libver=LIBVER) as file:
+        create_datasets(file, description, sizes, compress)
+    take_room(beside, n_bytes)
+
+
+def most_bytes(description: Description, sizes: Mapping[str, int], compress: bool) -> int:
+    """Return how many bytes ``sizes`` pictures per split and their labels take in a file, at most."""
+    n_bytes = sum(sizes.values()) * (prod(description.image_shape) + _LABEL_BYTES)
+    return n_bytes + (n_bytes >> 6) if compress else n_bytes  # what cannot be packed grows a little
+
+
 def create_datasets(
     file: h5py.File, description: Description, sizes: Mapping[str, int], compress: bool = False
 ) -> None:
@@ -150,7 +179,7 @@ def create_datasets(
             (n,),
             "<i4",
             maxshape=(None,),
-            chunks=(min(max(n, 1), _CHUNK_BYTES // 4),),
+            chunks=(min(max(n, 1), _CHUNK_BYTES // _LABEL_BYTES),),
             dcpl=_at_once(),
         )
     file.attrs["format"] = as_text(FORMAT)

@@ -23,6 +23,7 @@ from l2lnp.data.hdf5 import (
 )
 from l2lnp.errors import InputError
 
+_ANEW = "remove it, then fetch or import it again"
 _LARGEST_EXPANSION = 1100  # deflate gives at most 1032 bytes for one
 _MOST_DIMENSION = 1 << 14  # rows or columns of a picture
 _MOST_CHUNK_BYTES = 1 << 26  # a chunk is decompressed as a whole
@@ -71,7 +72,7 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path} {wrong}") from None
     except Exception as error:  # the HDF5 library raises every type there is on damaged files
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{path} is no HDF5 file, or is truncated or damaged ({reason})") from None
+        raise InputError(f"{path} is no HDF5 file, or is truncated or damaged ({reason}): {_ANEW}") from None
 
 
 def verify_file(path: Path) -> Contents:
@@ -95,13 +96,13 @@ def verify_file(path: Path) -> Contents:
 def check_digest(place: str, found: str, expected: str | None) -> None:
     """Raise an error unless a checksum is the one expected, if one is; for use within `reading`."""
     if expected not in (found, None):
-        raise _ContentError(f"is damaged: the checksum of {place} does not match")
+        raise _ContentError(f"is damaged: the checksum of {place} does not match; {_ANEW}")
 
 
 def _check_moments(contents: Contents, histogram: np.ndarray) -> None:
     for key, value in zip(("mean", "deviation"), moments(histogram), strict=True):
         if not np.allclose(getattr(contents, key), value, rtol=1e-6, atol=1e-9):
-            raise _ContentError(f"is damaged: {key} is not that of its training images")
+            raise _ContentError(f"is damaged: {key} is not that of its training images; {_ANEW}")
 
 
 class _ContentError(Exception):

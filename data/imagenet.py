@@ -68,7 +68,8 @@ def list_imagenet(path: Path) -> PictureSet:
             if not 0 < number <= len(truth) or truth[number - 1] not in wnids:
                 raise InputError(f"{path}: {_TRUTH} and {_META} say no class for {entry.name}")
             test.add(entry, wnids[truth[number - 1]])
-    return picture_set("imagenet", names, PROVENANCE, train, test, str(path))
+    layout = "train/<wnid>/*.JPEG or the official archives"
+    return picture_set("imagenet", names, PROVENANCE, train, test, str(path), layout)
 
 
 def _classes(kit: dict[str, Entry], path: Path, needed: bool) -> tuple[dict[int, str], dict[str, str]]:

@@ -15,21 +15,21 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from math import prod
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from l2lnp.data.disk_room import check_room
 from l2lnp.data.hdf5 import (
     FORMAT_VERSION,
-    LIBVER,
     SPLITS,
     Description,
     as_text,
     compress_file,
-    create_datasets,
+    create_file,
     examine,
+    most_bytes,
     publish,
     seal,
 )
@@ -81,9 +81,9 @@ def import_pictures(pictures: PictureSet, out: Path, settings: Settings, report:
     with locked(work / "lock", lambda: None):
         refuse_existing(out)  # whoever held the lock may have written it
         try:
-            importing = _Importing(pictures, work, settings, report)
+            importing = _Importing(pictures, work, out, settings, report)
             importing.run()
-            importing.finish(out)
+            importing.finish()
         except OSError as error:
             raise cannot("write", out, error) from error
     shutil.rmtree(work, ignore_errors=True)
@@ -91,8 +91,10 @@ def import_pictures(pictures: PictureSet, out: Path, settings: Settings, report:
 
 
 class _Importing:
-    def __init__(self, pictures: PictureSet, work: Path, settings: Settings, report: Report) -> None:
-        self._pictures, self._settings, self._report = pictures, settings, report
+    def __init__(
+        self, pictures: PictureSet, work: Path, out: Path, settings: Settings, report: Report
+    ) -> None:
+        self._pictures, self._out, self._settings, self._report = pictures, out, settings, report
         self._file_path, self._journal = work / "images.h5", work / "journal.json"
         self._sizes = {split: len(pictures.splits[split]) for split in SPLITS}
         self._labels = {split: pictures.splits[split].labels(pictures.class_ids) for split in SPLITS}
@@ -104,10 +106,11 @@ class _Importing:
             progress = Progress(**json.loads(self._journal.read_text()))
             if progress.fingerprint == fingerprint and not progress.finishing:
                 return progress
-        self._check_disk()
         description = self._description(self._pictures.provenance)
-        with h5py.File(self._file_path, "w", libver=LIBVER) as file:
-            create_datasets(file, description, self._sizes)
+        if self._settings.compress:  # the packed file is written beside the whole one
+            both = sum(most_bytes(description, self._sizes, compress) for compress in (False, True))
+            check_room(self._out, self._file_path, both)
+        create_file(self._file_path, self._out, description, self._sizes)
         progress = Progress(fingerprint)
         self._write_journal(progress)
         return progress
@@ -120,16 +123,6 @@ class _Importing:
     def _description(self, provenance: str) -> Description:
         names = tuple(self._pictures.class_names)
         return Description(self._pictures.name, names, self._settings.image_shape, provenance)
-
-    def _check_disk(self) -> None:
-        needed = sum(self._sizes.values()) * prod(self._settings.image_shape)
-        needed *= 2 if self._settings.compress else 1  # the packed file is written beside the whole one
-        free = shutil.disk_usage(self._file_path.parent).free
-        if needed > free:
-            raise InputError(
-                f"the import needs {needed / 1e9:.1f} GB of disk beside {self._file_path.parent.parent}, "
-                f"{free / 1e9:.1f} GB are free: choose a smaller --size, or another place with --out"
-            )
 
     def run(self) -> None:
         """Decode and write what is not yet written."""
@@ -177,8 +170,9 @@ class _Importing:
     def _write_journal(self, progress: Progress) -> None:
         replace_file(self._journal, json.dumps(asdict(progress)).encode())
 
-    def finish(self, out: Path) -> None:
+    def finish(self) -> None:
         """Complete the file and give it its name."""
+        out = self._out
         sizes = self.progress.written
         if not sizes["train"]:
             raise InputError(f"none of the {self._sizes['train']} training pictures can be decoded")

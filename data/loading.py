@@ -12,7 +12,7 @@ from l2lnp.errors import InputError, unknown_name
 
 NAMES = tuple(KNOWN)
 
-_SUFFIXES = (".h5", ".hdf5")
+SUFFIXES = (".h5", ".hdf5")
 
 
 def load_dataset(
@@ -52,10 +52,10 @@ def find_file(name_or_path: str, data_dir: Path | None = None) -> Path:
     InputError
         If the name is unknown, or the data set is not there yet.
     """
-    if name_or_path.endswith(_SUFFIXES):
+    if name_or_path.endswith(SUFFIXES):
         return Path(name_or_path)
     if name_or_path not in KNOWN and os.path.exists(name_or_path):
-        raise InputError(f"{name_or_path} is no data set file: their names end in {' or '.join(_SUFFIXES)}")
+        raise InputError(f"{name_or_path} is no data set file: their names end in {' or '.join(SUFFIXES)}")
     known = known_dataset(name_or_path)
     if name_or_path == "digits":
         return bundled_file()

@@ -74,6 +74,8 @@ def _read_split(folder: Path, begin: str) -> tuple[np.ndarray, np.ndarray]:
 
 def find_idx(folder: Path, name: str) -> Path:
     """Return the file ``name`` in ``folder``, plain or ``.gz``, with the dot that some unpackers put."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: name the one that holds the four idx files")
     for candidate in (name, name.replace("-idx", ".idx")):
         for suffix in ("", ".gz"):
             path = folder / f"{candidate}{suffix}"

@@ -11,7 +11,7 @@ from l2lnp.data.download import Report, download
 from l2lnp.data.hdf5 import write_dataset
 from l2lnp.data.hdf5_reading import verify_file
 from l2lnp.data.importing import Settings, import_pictures
-from l2lnp.data.loading import bundled_file, how_to_get, known_dataset
+from l2lnp.data.loading import SUFFIXES, bundled_file, how_to_get, known_dataset
 from l2lnp.data.lock import locked
 from l2lnp.errors import InputError
 from l2lnp.execution import available_cores
@@ -48,15 +48,21 @@ def fetch_dataset(
     if not known.downloads:
         raise InputError(f"data set '{name}' cannot be downloaded: {how_to_get(name, known)}")
     path, downloads = folder / f"{name}.h5", folder / "downloads" / name
+    if path.exists():
+        return _verified(path)
     with locked(folder / f".{name}.lock", lambda: say(f"waiting for another process to fetch {name}")):
-        if path.exists():
-            verify_file(path)
-            return path
+        if path.exists():  # whoever held the lock may have written it
+            return _verified(path)
         for wanted in known.downloads:
             download(wanted, downloads, report(wanted.name))
         read = known.read_downloads or known.read
         assert read is not None
         write_dataset(path, *read(downloads))
+    return path
+
+
+def _verified(path: Path) -> Path:
+    verify_file(path)
     return path
 
 
@@ -87,6 +93,8 @@ def import_dataset(
         If ``out`` exists, or ``source`` does not hold the data set.
     """
     known = known_dataset(name)
+    if out.suffix not in SUFFIXES:
+        raise InputError(f"{out} cannot be a data set file: their names end in {' or '.join(SUFFIXES)}")
     refuse_existing(out)
     if not (source.is_dir() or source.is_file()):
         raise InputError(f"there is no file or folder {source}")

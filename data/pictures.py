@@ -93,7 +93,13 @@ class PictureSet:
 
 
 def picture_set(
-    name: str, names: dict[str, str], provenance: str, train: Pictures, test: Pictures, source: str
+    name: str,
+    names: dict[str, str],
+    provenance: str,
+    train: Pictures,
+    test: Pictures,
+    source: str,
+    layout: str,
 ) -> PictureSet:
     """Return the set whose classes are those of ``train``; test pictures of others are left out.
 
@@ -103,6 +109,8 @@ def picture_set(
         What to call the classes, by their identifiers; those not in it are called by these.
     source
         Where the pictures come from, for messages.
+    layout
+        How training pictures are named, for the message where there are none.
 
     Raises
     ------
@@ -110,7 +118,7 @@ def picture_set(
         If there is no training picture.
     """
     if not len(train):
-        raise InputError(f"{source} holds no training pictures in the layout of {name}")
+        raise InputError(f"{source} holds no training pictures in the layout of {name}: {layout}")
     class_ids = train.class_ids
     known = test.of_classes(class_ids)
     notes = []

@@ -61,7 +61,7 @@ def tar_members(file: Seekable, archive: str, most_bytes: int) -> Iterator[Membe
         file.seek(place)
         header = file.read(_BLOCK)
         if len(header) < _BLOCK:
-            raise InputError(f"{archive} is truncated: it ends without the mark of its end")
+            raise InputError(f"{archive} is truncated: it ends without the mark of its end; get it again")
         if not any(header):
             return
         size = _check(header, archive)
@@ -97,7 +97,9 @@ def _check(header: bytes, archive: str) -> int:
     """Return the size in a header whose checksum is right."""
     expected = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
     if _number(header[148:156]) != expected:
-        raise InputError(f"{archive} is no tar archive, or is damaged: the checksum of a header is wrong")
+        raise InputError(
+            f"{archive} is no archive, or a damaged one (checksum of a header): name a folder, tar or zip"
+        )
     size = _number(header[124:136])
     if size is None:
         raise InputError(f"{archive} is damaged: a header has no size")

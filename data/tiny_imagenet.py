@@ -47,7 +47,8 @@ def list_tiny_imagenet(path: Path) -> PictureSet:
             raise InputError(f"{path}: val_annotations.txt is missing, or says no class for {file_name}")
         test.add(entry, wnids[file_name])
     names = names_by_wnid(read_entry(lists["words.txt"])) if "words.txt" in lists else {}
-    return picture_set("tiny-imagenet", names, PROVENANCE, train, test, str(path))
+    layout = "train/<wnid>/images/*.JPEG"
+    return picture_set("tiny-imagenet", names, PROVENANCE, train, test, str(path), layout)
 
 
 def _annotations(entry: Entry | None) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """``checkpoint.h5``: all that a run needs to go on in the same bytes, or to be used (``docs/runs.md``).
 
 A run goes on from the beginning of the unroll it was in (the *boundary*), because the
-unroll's tape is not stored. So a checkpoint holds theta twice: as it is, for use, and as
-it was at the boundary, to go on from. phi and its Adam state change only at boundaries.
+unroll's tape is not stored. So a checkpoint holds theta twice: as it is, for use (or its
+average, where one is kept), and as it was at the boundary, to go on from, with the average
+there. phi and its Adam state change only at boundaries.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Checkpoint:
     seed: int
     subject: Subject
     step: int  # updates made so far
-    theta: np.ndarray  # (P,) after them
+    theta: np.ndarray  # (P,) after them, for use
     boundary: Training  # where the running unroll began; its phi is also the present one
     optimizer: str
     optimizer_settings: Mapping[str, Any]
@@ -102,7 +103,8 @@ def _fill(file: h5py.File, checkpoint: Checkpoint) -> None:
     )
     layout = subject.network().layout
     write_tree(file.create_group("theta"), named_tensors(layout, to_host(checkpoint.theta)))
-    write_tree(file.create_group("boundary"), {"theta": boundary.theta})
+    average = {} if boundary.average is None else {"average": boundary.average}
+    write_tree(file.create_group("boundary"), {"theta": boundary.theta} | average)
     file["boundary"].attrs.update(step=boundary.step, n_restarts=boundary.n_restarts)
     write_tree(file.create_group("optimizer"), boundary.state)
     write_phi(file.create_group("phi"), checkpoint.learned_optimizer())
@@ -136,6 +138,7 @@ def _take(file: h5py.File) -> Checkpoint:
         phi=dict(learned.phi),
         meta=read_tree(file["meta"]),
         n_restarts=int(file["boundary"].attrs["n_restarts"]),
+        average=file["boundary/average"][()] if "average" in file["boundary"] else None,
     )
     return Checkpoint(
         config=str(a["config"]),

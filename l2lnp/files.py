@@ -67,5 +67,5 @@ def sync(path: Path) -> None:
 
 def cannot(action: str, path: Path, error: OSError) -> InputError:
     """Return the error for a file system that refuses to ``action`` (read, write, make) ``path``."""
-    reason = error.strerror or str(error)
+    reason = os.strerror(error.errno) if error.errno else str(error)  # of HDF5, strerror has a page
     return InputError(f"cannot {action} {path}: {reason[:1].lower()}{reason[1:]}")

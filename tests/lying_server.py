@@ -10,8 +10,9 @@ class LyingServer(ThreadingHTTPServer):
 
     Lies: a status number; "truncate" (half of the promised bytes, then the connection ends);
     "wrong" (other bytes); "stall" (half of the bytes, then nothing); "drip" (a byte now and
-    then); "loop" (redirects to itself); "endless" (bytes without end); "no ranges" (the whole
-    file whatever part is asked for); "shifted" (another part than was asked for).
+    then); "loop" (redirects to itself); "endless" (bytes without a word of their end, which comes
+    after 64 MiB: a test that fails should not fill the disk); "no ranges" (the whole file whatever
+    part is asked for); "shifted" (another part than was asked for).
     """
 
     daemon_threads = True
@@ -70,8 +71,9 @@ class Handler(BaseHTTPRequestHandler):
         elif lie == "endless":
             self.send_response(200)
             self.end_headers()
-            while not self.server.closing.is_set():
+            for _ in range(1 << 10):
                 self.wfile.write(bytes(1 << 16))
+            self.close_connection = True
         else:
             self.part(lie, content, asked)
 

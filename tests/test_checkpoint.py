@@ -36,6 +36,7 @@ def checkpoint():
         phi={"conv/head/w": rng.normal(size=(1, 2)), "4/head/b": np.zeros(1, np.float32)},
         meta={"m": rng.normal(size=3), "v": rng.normal(size=3), "t": 8},
         n_restarts=1,
+        average=rng.normal(size=theta.size),
     )
     settings = {"features": ["rnnprop"], "decay": 0.9, "n_units": [1, 2]}
     return Checkpoint("steps = 60\n", 5, subject, 43, later, boundary, "slstm", settings, "exact_head", 1.5)
@@ -48,6 +49,7 @@ def test_everything_comes_back(tmp_path, checkpoint):
     assert read.theta.tobytes() == checkpoint.theta.tobytes()
     assert (read.boundary.step, read.boundary.n_restarts) == (40, 1)
     assert read.boundary.theta.tobytes() == checkpoint.boundary.theta.tobytes()
+    assert read.boundary.average.tobytes() == checkpoint.boundary.average.tobytes()
     for tree, twin in zip(read.boundary[2:5], checkpoint.boundary[2:5], strict=True):
         assert set(tree) == set(twin)
         for key, value in twin.items():

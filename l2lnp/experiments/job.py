@@ -173,7 +173,7 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Result
         if step + 1 in job.evaluate_at:
             at = job.evaluate_at.index(step + 1)
             with np.errstate(over="ignore", invalid="ignore"):  # of a network that diverged
-                errors[at] = problem.task.measure(training.theta, split, problem.xp).error
+                errors[at] = problem.task.measure(training.result, split, problem.xp).error
     wall_s, cpu_s = times.cumsum(1)
     return Result(losses, wall_s, cpu_s, job.evaluate_at, errors, restarts)
 

@@ -23,6 +23,7 @@ from l2lnp.tree import Layout
 
 MAX_RESTARTS = 10  # in a row
 LOG_OFFSET = 0.05  # in the meta-loss "log"
+SHARPNESS = 8  # of the average of theta: about the last ninth of all steps counts
 
 # What a loss f, the last one of an unroll of T steps or not, weighs in the meta-loss, at its value:
 # the derivative of f / T, of log(f + 0.05) / T, and of the last f alone.
@@ -42,6 +43,12 @@ class Training(NamedTuple):
     phi: Phi
     meta: State  # Adam's, over phi as one vector
     n_restarts: int  # so far
+    average: Array | None = None  # of theta (P,), where one is kept
+
+    @property
+    def result(self) -> Array:
+        """theta as it is to be used: its average, where one is kept."""
+        return self.theta if self.average is None else self.average
 
 
 class Report(NamedTuple):
@@ -73,6 +80,8 @@ class JointLearner:
         hard tasks (``"log"``; Wichrowska et al. 2017, arXiv 1703.04813), or the ``"last"`` one.
     n_steps, batch_size, n_samples
         Of the run and its data, for optimizers that go by them (`l2lnp.optimizers.base.Context`).
+    average
+        Keep an average of theta, to be used in its place (`averaged`); the training does not see it.
 
     Attributes
     ----------
@@ -93,6 +102,7 @@ class JointLearner:
         n_steps: int | None = None,
         batch_size: int | None = None,
         n_samples: int | None = None,
+        average: bool = False,
     ) -> None:
         if unroll_length_steps < 1:
             raise InputError(f"an unroll has one step or more, not {unroll_length_steps}")
@@ -109,6 +119,7 @@ class JointLearner:
         self.meta_learning_rate = meta_learning_rate
         self.clip_norm = clip_norm
         self.second_derivatives = second_derivatives
+        self.averages = average
         self.beginning = Context(0, n_steps, batch_size, n_samples)
         self.learns = optimizer.learned and not frozen
         self.checkpoint: Training
@@ -119,7 +130,8 @@ class JointLearner:
         """Return the training before its first step."""
         vector = _join(phi)
         meta = _adam(vector).init_state(vector)
-        return self.resume(Training(0, theta, self.optimizer.init_state(theta), phi, meta, 0))
+        average = theta if self.averages else None
+        return self.resume(Training(0, theta, self.optimizer.init_state(theta), phi, meta, 0, average))
 
     def resume(self, training: Training) -> Training:
         """Begin a new unroll at ``training``, which may come from a file, and return it."""
@@ -156,7 +168,8 @@ class JointLearner:
                 return self._restart(training, inputs.loss, "the update is")
         self._record(inputs, training, batch, renewed)
         theta = self.optimizer.moved(training.theta, u, context)
-        after = training._replace(step=training.step + 1, theta=theta, state=state)
+        average = averaged(training.average, theta, training.step + 1) if self.averages else None
+        after = training._replace(step=training.step + 1, theta=theta, state=state, average=average)
         return after, Report(float(inputs.loss), learned, None)
 
     @property
@@ -204,6 +217,18 @@ class JointLearner:
             f"{what} not finite: theta and the optimizer go back to step {last.step}, its state starts anew"
         )
         return self.resume(restored), Report(float(loss), False, message)
+
+
+def averaged(average: Array, theta: Array, t: int) -> Array:
+    """Return the average of theta after step ``t`` = 1, 2, ...: its window grows with the run.
+
+    average' = average + (k + 1) / (t + k) (theta - average), k = 8; theta itself at t = 1.
+
+    References
+    ----------
+    Shamir & Zhang 2013 (arXiv 1212.1824), polynomial-decay averaging.
+    """
+    return average + (SHARPNESS + 1) / (t + SHARPNESS) * (theta - average)
 
 
 def clipped(v: Array, norm: float) -> Array:

@@ -60,6 +60,7 @@ class MetaSettings:
     optimizer: str = "slstm"
     optimizer_settings: dict[str, Any] = field(default_factory=lambda: {"per": "kind"})
     curvature: str | None = "hesscale"
+    curvature_every: str = "1"  # steps between two looks at h; "1-10": drawn for each episode
     n_episodes: int = 600
     horizon_steps: int = 100
     least_horizon_steps: int | None = None  # where horizons are drawn; None: all are `horizon_steps` long
@@ -93,6 +94,11 @@ class MetaSettings:
             check_basis(self.curvature, self.optimizer_settings.get("basis") == "kronecker")
         if self.meta_loss not in META_LOSSES:
             raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)
+        if self.curvature_range != (1, 1) and not self._reads_curvature:
+            raise InputError(
+                f"curvature_every is for slstm in coordinates, not for {self.optimizer} in "
+                f"{self.optimizer_settings.get('basis', 'coordinates')}"
+            )
         if self.random_scaling and self.optimizer_settings.get("basis") == "kronecker":
             raise InputError(
                 "random scaling is of single coordinates: it does not go with the curvature basis"
@@ -102,6 +108,27 @@ class MetaSettings:
         """Return the meta-learning rate of an episode: a cosine from the whole down to the final share."""
         wave = 0.5 * (1 + cos(pi * episode / self.n_episodes))
         return self.meta_learning_rate * (self.final_rate_share + (1 - self.final_rate_share) * wave)
+
+    @property
+    def curvature_range(self) -> tuple[int, int]:
+        """The least and the most steps between two looks at h."""
+        parts = self.curvature_every.split("-")
+        if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+            raise InputError(f"curvature_every must be like 3 or 1-10, not '{self.curvature_every}'")
+        least, most = int(parts[0]), int(parts[-1])
+        if not 1 <= least <= most:
+            raise InputError(f"curvature_every must rise from 1 or more, not '{self.curvature_every}'")
+        return least, most
+
+    @property
+    def _reads_curvature(self) -> bool:
+        return self.optimizer == "slstm" and self.optimizer_settings.get("basis") != "kronecker"
+
+    def draw_curvature_every(self, index: int, split: str) -> int:
+        """Return the steps between two looks at h in an episode: its logarithm is drawn evenly."""
+        least, most = self.curvature_range
+        rng = generator(self.seed, f"curvature every, {split}", index)
+        return min(most, int(exp(rng.uniform(log(least), log(most + 1)))))
 
     def horizon(self, episode: int) -> int:
         """Return the steps of an episode, a multiple of the truncation.
@@ -192,6 +219,7 @@ class MetaTrainer:
         episode, horizon = self._draw(progress.episode, "train"), settings.horizon(progress.episode)
         learner = self._learner(
             episode,
+            "train",
             horizon,
             unroll_length_steps=settings.truncation_steps,
             meta_learning_rate=settings.rate(progress.episode),
@@ -214,7 +242,7 @@ class MetaTrainer:
         scores = []
         for episode in self._validation:
             n_steps = self.settings.validation_steps
-            learner = self._learner(episode, n_steps, frozen=True)
+            learner = self._learner(episode, "validation", n_steps, frozen=True)
             try:
                 _, losses = self._train(learner, episode, phi, None, n_steps)
             except DivergedError:
@@ -222,8 +250,9 @@ class MetaTrainer:
             scores.append(np.minimum(np.nan_to_num(losses, nan=DIVERGED_LOSS), DIVERGED_LOSS).mean())
         return float(np.exp(np.mean(np.log(scores))))
 
-    def _learner(self, episode: Episode, n_steps: int, **joint: Any) -> JointLearner:
-        optimizer, n_samples = self._optimizer(episode.task.layout), len(episode.pictures.labels)
+    def _learner(self, episode: Episode, split: str, n_steps: int, **joint: Any) -> JointLearner:
+        every = self.settings.draw_curvature_every(episode.index, split)
+        optimizer, n_samples = self._optimizer(episode.task.layout, every), len(episode.pictures.labels)
         return JointLearner(
             optimizer, n_steps=n_steps, batch_size=episode.batch_size, n_samples=n_samples, **joint
         )
@@ -249,9 +278,12 @@ class MetaTrainer:
             return replace(episode, task=Rescaled(episode.task, scale), theta=episode.theta / scale)
         return episode
 
-    def _optimizer(self, layout: Layout) -> Optimizer:
-        s = self.settings
-        return make_optimizer(s.optimizer, layout, execution=self.execution, **s.optimizer_settings)
+    def _optimizer(self, layout: Layout, curvature_every: int | None = None) -> Optimizer:
+        s, (least, most) = self.settings, self.settings.curvature_range
+        own = dict(s.optimizer_settings)
+        if most > 1:
+            own["curvature_every"] = curvature_every or (least if least == most else 1)
+        return make_optimizer(s.optimizer, layout, execution=self.execution, **own)
 
 
 def meta_train(

@@ -115,6 +115,7 @@ def pose(
         n_steps=settings.steps,
         batch_size=settings.batch_size,
         n_samples=dataset.split("train").n_samples,
+        average=settings.average,
         **_joint_settings(settings),
     )
     return Problem(settings, dataset, subject, task, optimizer, learner, xp)
@@ -162,7 +163,9 @@ def on_backend(training: Training, xp: ModuleType) -> Training:
     def moved(tree: dict[str, Array | int]) -> dict[str, Array | int]:
         return {k: v if isinstance(v, int) else to_backend(xp, v) for k, v in tree.items()}
 
+    average = None if training.average is None else to_backend(xp, training.average)
     return training._replace(
+        average=average,
         theta=to_backend(xp, training.theta),
         state=moved(training.state),
         phi=moved(training.phi),

@@ -50,8 +50,13 @@ def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
     is_learned = name in OPTIMIZERS and OPTIMIZERS[name].learned
     if not is_learned or "pretrained" in given:
         return {}
-    in_coordinates = given.get("optimizer_settings", {}).get("basis") == "coordinates" or (
-        OPTIMIZERS[name].uses_curvature and "curvature" in given and given["curvature"] not in BASIS_MODES
+    own = given.get("optimizer_settings", {})
+    in_coordinates = (
+        own.get("basis") == "coordinates"
+        or own.get("curvature_every", 1) != 1
+        or (
+            OPTIMIZERS[name].uses_curvature and "curvature" in given and given["curvature"] not in BASIS_MODES
+        )
     )
     file = f"{name}-coordinates" if in_coordinates else name
     return {"pretrained": file if file in pretrained_names() else RANDOM}

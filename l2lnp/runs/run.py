@@ -42,7 +42,7 @@ class Run:
             seed=s.seed,
             subject=self.problem.subject,
             step=training.step,
-            theta=to_host(training.theta),
+            theta=to_host(training.result),
             boundary=boundary,
             optimizer=s.optimizer,
             optimizer_settings=s.optimizer_settings,

@@ -46,6 +46,7 @@ class TrainSettings:
     backend: str = "numpy"
     dtype: str = "float32"
     threads: int | None = None
+    average: bool = False
     micro_batch: int = Execution.micro_batch
     lanes: int = Execution.lanes
     chunk: int = Execution.chunk

@@ -97,7 +97,7 @@ class _Session:
         if settings.evaluates_at(step):
             problem = self.run.problem
             test = problem.dataset.split("test")
-            self.test_error = problem.task.measure(training.theta, test, problem.xp).error
+            self.test_error = problem.task.measure(training.result, test, problem.xp).error
         if settings.logs_at(step):
             test_error = self.test_error if settings.evaluates_at(step) else None
             self.lines.append(Line(step, loss, test_error, self.elapsed_s))

@@ -108,7 +108,8 @@ def test_a_fetch_that_fails_names_every_address_and_ends_with_code_1(capsys, mon
     [
         (["fetch", "imagnet"], "did you mean 'imagenet'"),
         (["fetch", "imagenet"], "cannot be downloaded: register at image-net.org"),
-        (["import", "mnist"], "Missing option '--from'"),
+        (["import", "mnist"], "Missing option '--from'; see 'l2lnp data import --help'"),
+        (["fetsh", "mnist"], "No such command 'fetsh'"),
         (["import", "mnist", "--from", "none"], "there is no file or folder none"),
         (["import", "folder", "--from", ".", "--size", "0"], "--size is 0"),
         (["info", "mnist"], "l2lnp data fetch mnist"),

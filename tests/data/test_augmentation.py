@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from l2lnp.data.augmentation import Augmentation
 from l2lnp.errors import InputError
+from l2lnp.randomness import generator
 
 ALL = slice(None)
 
@@ -51,6 +52,17 @@ def test_a_function_of_seed_and_step_and_place_in_the_batch(seed, step):
     whole = augmentation(images, seed, step, 12, ALL)
     np.testing.assert_array_equal(augmentation(images[4:8], seed, step, 12, slice(4, 8)), whole[4:8])
     assert not np.array_equal(augmentation(images, seed, step + 1, 12, ALL), whole)
+
+
+def test_it_draws_from_a_stream_of_its_own():
+    """Neither the order of the mini-batches nor anything else changes what is drawn."""
+    images, rng = pictures(30), generator(8, "augmentation", 5)
+    flipped, corners = rng.random(30) < 0.5, rng.integers(0, 3, (30, 2))
+    out = Augmentation(flip=True, crop_padding=1)(images, 8, 5, 30, ALL)
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for i, (row, column) in enumerate(corners):
+        cut = padded[i, row : row + 6, column : column + 5]
+        np.testing.assert_array_equal(out[i], cut[:, ::-1] if flipped[i] else cut)
 
 
 def test_refuses_negative_padding():

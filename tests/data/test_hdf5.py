@@ -175,6 +175,14 @@ def test_refuses_damage(path, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_changed_pictures_are_refused_when_they_are_loaded(path, split):
+    with h5py.File(path, "r+") as file:
+        file[split]["images"][3, 2, 1, 0] ^= 1
+    with pytest.raises(InputError, match=f"checksum of {split}/images does not match; remove it, then fetch"):
+        load_file(path)
+
+
 def test_refuses_values_kept_in_another_file(path, tmp_path):
     with h5py.File(path, "r+") as file:
         layout = h5py.VirtualLayout((20, 5, 4, 3), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data_files import encoded, picture, write_tree
 
-from l2lnp.data import importing
+from l2lnp.data import disk_room, importing
 from l2lnp.data.decoding import decode
 from l2lnp.data.folder import list_folder
 from l2lnp.data.hdf5_reading import verify_file
@@ -89,6 +89,16 @@ def test_compressed_is_the_same_and_smaller(tmp_path):
 
 class StoppedError(Exception):
     pass
+
+
+def stopping(at):
+    """A report that ends the import once it has come so far."""
+
+    def report(done, total):
+        if done >= at:
+            raise StoppedError
+
+    return report
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 20, 24])
@@ -174,13 +184,9 @@ def processes_with(variable):
 
 
 def test_other_pictures_or_another_size_start_anew(tree, tmp_path):
-    def stop(done, total):
-        if done > 40:
-            raise StoppedError
-
     out = tmp_path / "own.h5"
     with pytest.raises(StoppedError):
-        run(tree, out, report=stop)
+        run(tree, out, stopping(40))
     (tree / "train" / "cat" / "new.png").write_bytes(encoded(picture(1000), "PNG"))
     run(tree, out)
     assert sum(map(len, verify_file(out).labels.values())) == N + 8
@@ -208,19 +214,40 @@ def test_bad_pictures_are_skipped_where_asked_also_after_a_stop(tree, tmp_path):
     assert "2 pictures that could not be decoded left out" in found.description.provenance
 
 
+def test_with_bad_pictures_a_stopped_import_loses_no_other_and_no_label(tree, tmp_path):
+    bad = [f"train/{'cat' if i % 3 else 'dog'}/{i}.png" for i in range(0, 40, 3)]
+    write_tree(tree, dict.fromkeys(bad, b"no picture"))
+    out = tmp_path / "own.h5"
+    for stop_at in (20, 60):
+        with pytest.raises(StoppedError):
+            run(tree, out, stopping(stop_at), skip_bad=True)
+    skipped = run(tree, out, skip_bad=True)
+    assert sorted(reason.partition(" ")[0] for reason in skipped) == sorted(bad)
+    good = [path for path in sorted(tree.glob("train/*/*")) if path.relative_to(tree).as_posix() not in bad]
+    expected = sorted((decode(path.read_bytes(), SHAPE).tobytes(), path.parent.name) for path in good)
+    with h5py.File(out) as file:
+        labels = [("cat", "dog")[label] for label in file["train/labels"]]
+        found = [image.tobytes() for image in file["train/images"]]
+    assert sorted(zip(found, labels, strict=True)) == expected
+
+
 def test_refuses_when_nothing_can_be_decoded(tmp_path):
     tree = write_tree(tmp_path / "own", {f"train/a/{i}.png": b"" for i in range(5)})
     with pytest.raises(InputError, match="none of the 5 training pictures can be decoded"):
         run(tree, tmp_path / "own.h5", skip_bad=True)
 
 
-def test_refuses_an_existing_file_and_a_full_disk(tree, tmp_path, monkeypatch):
+@pytest.mark.parametrize("compress", [False, True])
+def test_refuses_an_existing_file_and_a_full_disk(tree, tmp_path, monkeypatch, compress):
     (tmp_path / "there.h5").write_bytes(b"")
     with pytest.raises(InputError, match="exists already"):
         run(tree, tmp_path / "there.h5")
-    monkeypatch.setattr(importing.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(InputError, match=r"needs 0\.0 GB of disk .* are free: choose a smaller --size"):
-        run(tree, tmp_path / "own.h5")
+    usage = type("Usage", (), {"free": (1 << 20) + 97 * (8 * 8 * 3 + 4) * (1 + compress) - 1})
+    monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(
+        InputError, match=r"own\.h5 needs 0\.00 GB of disk, .* are free: choose another place"
+    ):
+        run(tree, tmp_path / "own.h5", compress=compress)
 
 
 def test_a_worker_that_dies_is_reported(tmp_path):

@@ -58,7 +58,9 @@ def test_fetched_data_sets_load_by_name(server, tmp_path, monkeypatch):
     assert fetch(tmp_path) == tmp_path / "mnist.h5"
     assert load_dataset("mnist").split("test").n_samples == 5
     n_requests = len(server.requests)
+    (tmp_path / ".mnist.lock").unlink()
     fetch(tmp_path)
+    assert not (tmp_path / ".mnist.lock").exists()  # so the folder need not be writable any more
     assert len(server.requests) == n_requests
 
 
@@ -163,6 +165,13 @@ def test_imports_arrays(tmp_path, name):
 def test_refuses_options_that_do_not_fit(tmp_path, name, options, message):
     with pytest.raises(InputError, match=message):
         import_(name, tmp_path, tmp_path / "x.h5", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["x", "x.txt", "x.h5.gz", "/dev/null"])
+def test_refuses_names_that_no_command_would_read(tmp_path, out):
+    with pytest.raises(InputError, match=r"cannot be a data set file: their names end in \.h5 or \.hdf5"):
+        import_("mnist", tmp_path, tmp_path / out)
     assert list(tmp_path.iterdir()) == []
 
 

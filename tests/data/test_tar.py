@@ -75,7 +75,7 @@ def test_refuses_damage_and_lies():
         (b"", "truncated"),
         (content[:700], "truncated"),
         (content[: 512 * 5], "truncated"),
-        (b"x" * 512, "no tar archive"),
+        (b"x" * 512, "no archive"),
         (content.replace(b"a.txt", b"b.txt"), "checksum of a header"),
         (big.tobuf(tarfile.GNU_FORMAT) + bytes(1024), "more than the"),
         (tar_bytes({"x" * 20_000: b""}, layout=tarfile.GNU_FORMAT), "extended header of"),

@@ -48,12 +48,14 @@ def test_another_seed_gives_other_weights():
     assert run_job(job(1, seed=1)).losses != run_job(job(1, seed=2)).losses
 
 
-def test_a_job_measures_what_a_run_does(tmp_path):
+@pytest.mark.parametrize("average", [False, True])
+def test_a_job_measures_what_a_run_does(tmp_path, average):
     from runs.short_runs import begin_short, go
 
-    run = begin_short(tmp_path / "run", **SLSTM, steps=9, eval_every_steps=4)
+    run = begin_short(tmp_path / "run", **SLSTM, steps=9, eval_every_steps=4, average=average)
     lines = go(run)[0].lines
-    result = run_job(job(9, (4, 8, 9), **{**SLSTM, "batch_size": run.settings.batch_size}))
+    asked = {**SLSTM, "batch_size": run.settings.batch_size, "average": average}
+    result = run_job(job(9, (4, 8, 9), **asked))
     np.testing.assert_allclose(result.losses, [line.train_loss for line in lines], rtol=1e-12)
     assert list(result.errors) == [line.test_error for line in lines if line.test_error is not None]
     assert (np.diff(result.wall_s) > 0).all()

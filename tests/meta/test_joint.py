@@ -8,7 +8,7 @@ import pytest
 from l2lnp.checking import slope
 from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import Execution
-from l2lnp.meta.joint import MAX_RESTARTS, META_LOSSES, JointLearner, Training, clipped
+from l2lnp.meta.joint import MAX_RESTARTS, META_LOSSES, JointLearner, Training, averaged, clipped
 from l2lnp.meta.unroll import meta_gradient, unroll
 from l2lnp.network import Evaluation
 from l2lnp.optimizers import make_optimizer
@@ -243,4 +243,33 @@ def test_bad_settings_are_refused(joint):
 
 
 def test_training_names_what_a_checkpoint_holds():
-    assert Training._fields == ("step", "theta", "state", "phi", "meta", "n_restarts")
+    assert Training._fields == ("step", "theta", "state", "phi", "meta", "n_restarts", "average")
+
+
+def test_the_average_weighs_late_steps_more_and_training_does_not_see_it():
+    plain, run = Run(), Run(average=True)
+    thetas = [run.go(1).training.theta for _ in range(40)]
+    np.testing.assert_array_equal(plain.go(40).training.theta, thetas[-1])
+    assert plain.training.average is None
+    assert plain.training.result is plain.training.theta
+    assert run.training.result is run.training.average
+    weights = np.prod([np.arange(1.0, 41.0) + k for k in range(8)], axis=0)  # t (t + 1) ... (t + 7)
+    expected = np.average(thetas, axis=0, weights=weights)
+    np.testing.assert_allclose(run.training.average, expected, rtol=1e-10)
+
+
+def test_a_restart_takes_the_average_back_too():
+    run = Run(average=True, unroll_length_steps=5).go(12)
+    at_boundary = run.learner.checkpoint.average
+    run.optimizee = run.optimizee._replace(y=run.optimizee.y * np.nan)
+    run.go(1)
+    assert run.reports[-1].message is not None
+    np.testing.assert_array_equal(run.training.average, at_boundary)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_average_begins_with_the_first_step_and_keeps_the_precision(dtype):
+    start, theta = np.random.default_rng(0).normal(size=(2, 5)).astype(dtype)
+    first = averaged(start, theta, 1)
+    assert first.dtype == dtype
+    np.testing.assert_allclose(first, theta, rtol=1e-6)

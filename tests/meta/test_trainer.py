@@ -53,7 +53,10 @@ IN_BASIS = replace(
 )
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, IN_BASIS], ids=["coordinates", "kronecker"])
+HELD = replace(SETTINGS, curvature_every="1-4")
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IN_BASIS, HELD], ids=["coordinates", "kronecker", "h held"])
 def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(settings, distribution, tmp_path):
     trainer = MetaTrainer(settings, distribution)
     whole, reports = run(trainer, trainer.start())
@@ -214,3 +217,26 @@ def test_impossible_settings_are_refused(distribution):
         Distribution.find("mixtur")
     with pytest.raises(InputError, match="no batch size fits"):
         Distribution("big", TINY.replace("[16, 32]", "[5000]")).draw(0, 0)
+
+
+def test_the_steps_that_h_is_held_are_drawn_for_each_episode(distribution):
+    drawn = [HELD.draw_curvature_every(index, "train") for index in range(300)]
+    assert set(drawn) == {1, 2, 3, 4}
+    assert drawn.count(1) > 2 * drawn.count(4)
+    assert [SETTINGS.draw_curvature_every(index, "train") for index in range(5)] == [1] * 5
+    own = [
+        MetaTrainer(s, distribution).learned_optimizer(MetaTrainer(s, distribution).start()).settings
+        for s in (HELD, replace(HELD, curvature_every="3"))
+    ]
+    assert [settings["curvature_every"] for settings in own] == [1, 3]
+
+
+@pytest.mark.parametrize("text", ["0", "x", "1-2-3", "5-2", "", "-3"])
+def test_an_impossible_range_of_steps_is_refused(text):
+    with pytest.raises(InputError, match="curvature_every must"):
+        replace(SETTINGS, curvature_every=text)
+
+
+def test_h_is_held_by_those_that_read_it():
+    with pytest.raises(InputError, match="curvature_every is for slstm in coordinates"):
+        replace(IN_BASIS, curvature_every="1-4")

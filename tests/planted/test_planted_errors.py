@@ -204,6 +204,13 @@ PLANTED = [
         ("tests/meta/test_unroll.py",),
     ),
     Planted(
+        "a held h counts for its first step alone",
+        "optimizers/held_curvature.py",
+        "a_state[_H] + a.h",
+        "a.h",
+        ("tests/optimizers/test_update_adjoint.py",),
+    ),
+    Planted(
         "weight decay left out of the meta-gradient",
         "meta/unroll.py",
         "a_theta = optimizer.kept(step.inputs.context) * a_theta",

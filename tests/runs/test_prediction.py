@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from l2lnp.errors import InputError
+from l2lnp.meta.joint import averaged
 from l2lnp.runs.evaluation import evaluate_run
 from l2lnp.runs.prediction import classify, read_picture
 
@@ -61,6 +62,20 @@ def test_what_is_no_picture_is_said_to_be_none(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
     with pytest.raises(InputError, match=r"cut\.png: it is damaged, or no picture"):
         read_picture(tmp_path / "cut.png", (8, 8, 1))
+
+
+def test_an_average_is_what_is_measured_stored_and_used(tmp_path):
+    settings = {"optimizer": "adam", "learning_rate": 0.05, "steps": 30}
+    plain = begin_short(tmp_path / "plain", **settings)
+    run = begin_short(tmp_path / "run", average=True, **settings)
+    last = go(plain)[0].lines[-1]
+    line = go(run)[0].lines[-1]
+    assert line.train_loss == last.train_loss
+    assert line.test_error != last.test_error
+    assert evaluate_run(run.folder.path, "test", threads=1).measured.error == line.test_error
+    checkpoint = run.folder.load_checkpoint()
+    theta = plain.folder.load_checkpoint().theta
+    np.testing.assert_array_equal(checkpoint.theta, averaged(checkpoint.boundary.average, theta, 30))
 
 
 def test_evaluation_agrees_with_training_and_counts_every_picture(run):

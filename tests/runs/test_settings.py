@@ -92,6 +92,13 @@ def test_a_pretrained_optimizer_decays_the_weights_unless_asked_not_to(pretraine
         assert asked.optimizer_settings["weight_decay"] == decay
 
 
+def test_h_is_held_in_coordinates_alone():
+    assert resolve({"optimizer_settings": {"curvature_every": 3}}).pretrained == "slstm-coordinates"
+    assert resolve({}).optimizer_settings["curvature_every"] == 1
+    with pytest.raises(InputError, match="unknown setting of adam 'curvature_every'"):
+        resolve({"optimizer": "adam", "optimizer_settings": {"curvature_every": 3}})
+
+
 def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = resolve({"network": "nets/own.toml", "data": "pictures.h5", "data_dir": "mnist"})
