@@ -199,9 +199,8 @@ class MetaTrainer:
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
             f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
         )
-        task = self._validation[0].task
-        reads_mode = self._optimizer(task.layout).uses_curvature or (
-            task.has_h_in_basis and OPTIMIZERS[s.optimizer].uses_curvature
+        reads_mode = self._optimizer(self._validation[0].task.layout).uses_curvature or (
+            s.curvature in BASIS_MODES and OPTIMIZERS[s.optimizer].uses_curvature
         )
         curvature = s.curvature if reads_mode else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
