@@ -77,6 +77,13 @@ if TYPE_CHECKING:
     help="What is made small: the mean loss, the mean of log(loss + 0.05), or the last loss of an unroll.",
 )
 @click.option(
+    "--imitation",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Share of episodes in which Adam trains and the optimizer learns to propose its updates.",
+)
+@click.option(
     "--random-scaling",
     type=float,
     default=0.0,

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from math import cos, exp, log, pi
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ import numpy as np
 from l2lnp.curvature import BASIS_MODES, check_basis
 from l2lnp.errors import DivergedError, InputError, unknown_name
 from l2lnp.execution import Execution
+from l2lnp.meta.imitation import Imitated, imitate
 from l2lnp.meta.joint import META_LOSSES, JointLearner, Training
 from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
@@ -50,6 +52,7 @@ UNIVERSAL: Mapping[str, Mapping[str, Any]] = {
         "slstm": ["momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock"],
     }.items()
 }
+TEACHER = "adam"  # at its default rate, in the basis of the optimizer that imitates it
 DIVERGED_LOSS = 10.0  # what a step counts for in validation at most: a loss far above chance is no worse
 
 
@@ -66,6 +69,7 @@ class MetaSettings:
     least_horizon_steps: int | None = None  # where horizons are drawn; None: all are `horizon_steps` long
     truncation_steps: int = 20
     meta_loss: str = "mean"
+    imitation: float = 0.0  # the share of episodes in which a teacher is imitated
     random_scaling: float = 0.0  # R: coordinates are seen in units exp(U(-R, R))
     meta_learning_rate: float = 3e-3
     final_rate_share: float = 0.02  # of the cosine schedule
@@ -94,6 +98,8 @@ class MetaSettings:
             check_basis(self.curvature, self.optimizer_settings.get("basis") == "kronecker")
         if self.meta_loss not in META_LOSSES:
             raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)
+        if not 0 <= self.imitation <= 1:
+            raise InputError(f"imitation is a share of the episodes, 0 to 1, not {self.imitation}")
         if self.curvature_range != (1, 1) and not self._reads_curvature:
             raise InputError(
                 f"curvature_every is for slstm in coordinates, not for {self.optimizer} in "
@@ -225,16 +231,22 @@ class MetaTrainer:
             clip_norm=settings.clip_norm,
             meta_loss=settings.meta_loss,
         )
-        # one step beyond the horizon: its evaluation ends the last unroll
-        training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
-        done = progress.episode + 1
-        progress = progress._replace(episode=done, phi=training.phi, meta=training.meta)
+        done, title = progress.episode + 1, episode.title
+        if generator(settings.seed, "imitation", progress.episode).uniform() < settings.imitation:
+            imitated = self._imitate(learner, episode, progress, horizon)
+            phi, meta, losses = imitated.phi, imitated.meta, np.array(imitated.losses)
+            title += ", imitation"
+        else:
+            # one step beyond the horizon: its evaluation ends the last unroll
+            training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
+            phi, meta = training.phi, training.meta
+        progress = progress._replace(episode=done, phi=phi, meta=meta)
         score = None
         if done % settings.validate_every_episodes == 0 or done == settings.n_episodes:
             score = self.validate(progress.phi)
             if score < progress.best_score:
                 progress = progress._replace(best_phi=progress.phi, best_score=score, best_episode=done)
-        return progress, Report(episode.title, float(np.mean(losses)), float(losses[-1]), score)
+        return progress, Report(title, float(np.mean(losses)), float(losses[-1]), score)
 
     def validate(self, phi: Phi) -> float:
         """Return the frozen optimizer's loss: mean over steps, geometric mean over the validation tasks."""
@@ -248,6 +260,27 @@ class MetaTrainer:
                 losses = np.array([DIVERGED_LOSS])
             scores.append(np.minimum(np.nan_to_num(losses, nan=DIVERGED_LOSS), DIVERGED_LOSS).mean())
         return float(np.exp(np.mean(np.log(scores))))
+
+    def _imitate(self, learner: JointLearner, episode: Episode, progress: Progress, horizon: int) -> Imitated:
+        optimizer = learner.optimizer
+        same = {
+            name: value
+            for name, value in settings_of(optimizer).items()
+            if name == "schedule" or name.startswith("basis")
+        }
+        return imitate(
+            optimizer,
+            make_optimizer(TEACHER, optimizer.layout, self.execution, **same),
+            progress.phi,
+            progress.meta,
+            episode.task,
+            episode.theta,
+            islice(episode.batches(), horizon),
+            learner.unroll_length_steps,
+            learner.meta_learning_rate,
+            learner.clip_norm,
+            learner.beginning,
+        )
 
     def _learner(self, episode: Episode, split: str, n_steps: int, **joint: Any) -> JointLearner:
         every = self.settings.draw_curvature_every(episode.index, split)

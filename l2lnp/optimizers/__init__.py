@@ -109,7 +109,7 @@ def make_optimizer(
         raise unknown_name("basis", in_basis, BASES)
     curvature_every = chosen.pop("curvature_every", 1)
     optimizer = OPTIMIZERS[name](layout, execution=execution, **chosen)
-    common = {"schedule": optimizer.schedule, "weight_decay": optimizer.weight_decay}
+    common: dict[str, Any] = {"schedule": optimizer.schedule, "weight_decay": optimizer.weight_decay}
     if in_basis == "kronecker":
         if curvature_every != 1:
             raise InputError(

@@ -1,6 +1,7 @@
 """Meta-training: it learns, goes on exactly, and never meets what it is judged by."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -56,7 +57,14 @@ IN_BASIS = replace(
 HELD = replace(SETTINGS, curvature_every="1-4")
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, IN_BASIS, HELD], ids=["coordinates", "kronecker", "h held"])
+IMITATING = replace(IN_BASIS, imitation=0.5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [SETTINGS, IN_BASIS, HELD, IMITATING],
+    ids=["coordinates", "kronecker", "h held", "imitation"],
+)
 def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(settings, distribution, tmp_path):
     trainer = MetaTrainer(settings, distribution)
     whole, reports = run(trainer, trainer.start())
@@ -240,3 +248,31 @@ def test_an_impossible_range_of_steps_is_refused(text):
 def test_h_is_held_by_those_that_read_it():
     with pytest.raises(InputError, match="curvature_every is for slstm in coordinates"):
         replace(IN_BASIS, curvature_every="1-4")
+
+
+def test_a_share_of_the_episodes_imitates(distribution):
+    trainer = MetaTrainer(IMITATING, distribution)
+    phis, reports = [trainer.start().phi], []
+    progress = trainer.start()
+    for _ in range(4):
+        progress, report = trainer.run_episode(progress)
+        phis.append(progress.phi)
+        reports.append(report)
+    imitated = [report.title.endswith(", imitation") for report in reports]
+    assert 0 < sum(imitated) < 4
+    for before, after in pairwise(phis):
+        assert any((after[key] != value).any() for key, value in before.items())
+    # theta goes the teacher's way, whatever phi is
+    of_teacher = [report.mean_loss for report, it in zip(reports, imitated, strict=True) if it]
+    other = MetaTrainer(replace(IMITATING, clip_norm=0.5), distribution)
+    progress, again = other.start(), []
+    for _ in range(4):
+        progress, report = other.run_episode(progress)
+        again.append(report.mean_loss)
+    assert [loss for loss, it in zip(again, imitated, strict=True) if it] == of_teacher
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_an_impossible_share_of_imitation_is_refused(share):
+    with pytest.raises(InputError, match="imitation is a share"):
+        replace(SETTINGS, imitation=share)

@@ -211,6 +211,13 @@ PLANTED = [
         ("tests/optimizers/test_update_adjoint.py",),
     ),
     Planted(
+        "imitation goes down half its slope",
+        "meta/imitation.py",
+        "2.0 * scale * error",
+        "scale * error",
+        ("tests/meta/test_imitation.py",),
+    ),
+    Planted(
         "weight decay left out of the meta-gradient",
         "meta/unroll.py",
         "a_theta = optimizer.kept(step.inputs.context) * a_theta",
