@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import cos, exp, log, pi
 from typing import Any
 
+from l2lnp.curvature import BASIS_MODES, check_basis
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.meta.joint import META_LOSSES
 from l2lnp.randomness import generator
@@ -66,6 +67,8 @@ class MetaSettings:
                 f"the least horizon must lie between 1 and the horizon of {self.horizon_steps} steps, "
                 f"not at {self.least_horizon_steps}"
             )
+        if self.curvature in BASIS_MODES:
+            check_basis(self.curvature, self.optimizer_settings.get("basis") == "kronecker")
         if self.meta_loss not in META_LOSSES:
             raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)
         if not 0 <= self.imitation <= 1:

@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from l2lnp.curvature import BASIS_MODES
 from l2lnp.errors import DivergedError
 from l2lnp.execution import Execution
 from l2lnp.meta.imitation import Imitated, imitate
 from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.meta.settings import MetaSettings
-from l2lnp.optimizers import make_optimizer, settings_of
+from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
 from l2lnp.pretrained import LearnedOptimizer
 from l2lnp.randomness import generator
@@ -93,8 +94,10 @@ class MetaTrainer:
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
             f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
         )
-        of_a_task = self._optimizer(self._validation[0].task.layout)
-        curvature = s.curvature if of_a_task.uses_curvature else None
+        reads_mode = self._optimizer(self._validation[0].task.layout).uses_curvature or (
+            s.curvature in BASIS_MODES and OPTIMIZERS[s.optimizer].uses_curvature
+        )
+        curvature = s.curvature if reads_mode else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
 
     @cached_property

@@ -154,6 +154,15 @@ def test_the_learned_optimizer_says_that_it_works_in_the_basis(distribution, tmp
     assert settings.curvature is None
 
 
+def test_an_optimizer_learns_with_ekfac_and_says_so(distribution):
+    settings = replace(IN_BASIS, curvature="ekfac", n_episodes=1)
+    trainer = MetaTrainer(settings, distribution)
+    end, _ = run(trainer, trainer.start())
+    assert trainer.learned_optimizer(end).curvature == "ekfac"
+    with pytest.raises(InputError, match="give --basis kronecker"):
+        replace(SETTINGS, curvature="ekfac")
+
+
 def test_the_rate_falls_by_a_cosine():
     assert SETTINGS.rate(0) == pytest.approx(3e-3)
     assert SETTINGS.rate(2) == pytest.approx(3e-3 * 0.51)
