@@ -107,7 +107,8 @@ def command(
     """
     from l2lnp.execution import Execution
     from l2lnp.meta.folder import MetaFolder
-    from l2lnp.meta.trainer import UNIVERSAL, MetaSettings, MetaTrainer
+    from l2lnp.meta.settings import UNIVERSAL, MetaSettings
+    from l2lnp.meta.trainer import MetaTrainer
     from l2lnp.tasks.distribution import Distribution
 
     if resume is not None:

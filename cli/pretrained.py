@@ -71,7 +71,7 @@ def _command(learned: LearnedOptimizer) -> str:
     import ast
 
     from l2lnp.cli.meta_train import command as meta_train
-    from l2lnp.meta.trainer import UNIVERSAL
+    from l2lnp.meta.settings import UNIVERSAL
     from l2lnp.runs.resolving import own_settings
 
     line = next((s for s in learned.provenance.splitlines() if s.startswith("MetaSettings(")), None)

@@ -9,7 +9,8 @@ import pytest
 from l2lnp.data import load_dataset
 from l2lnp.errors import InputError
 from l2lnp.meta.folder import MetaFolder, as_line
-from l2lnp.meta.trainer import MetaSettings, MetaTrainer, meta_train
+from l2lnp.meta.settings import MetaSettings
+from l2lnp.meta.trainer import MetaTrainer, meta_train
 from l2lnp.pretrained import load_learned_optimizer, save_learned_optimizer
 from l2lnp.runs.resolving import PRETRAINED_WEIGHT_DECAY, resolve
 from l2lnp.tasks.distribution import Distribution
