@@ -56,7 +56,8 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 @setting(
     "--curvature",
     type=Name(known_names("curvature")),
-    help="How the second derivatives h are computed, for sou and slstm.",
+    help="How the second derivatives h are computed, for sou and slstm; ekfac in the curvature basis, all "
+    "others in coordinates.",
 )
 @setting("--curvature-every", type=int, help="Steps between two looks at h, which is held in between.")
 @setting(

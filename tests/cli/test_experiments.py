@@ -185,6 +185,8 @@ def test_pretrained_lists_and_describes(capsys):
         (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
         (["ablate", "--learned", "a=random-lstm"], "has no h to take away"),
         (["ablate", "--modes", "exat"], "unknown curvature mode 'exat'"),
+        (["ablate", "--modes", "ekfac"], "'ekfac' is of the curvature basis"),
+        (["ablate", "--learned", "a=slstm"], "a has no h to take away"),
         (["pretrained", "slmt"], "unknown learned optimizer 'slmt'"),
     ],
 )
