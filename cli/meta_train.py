@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 )
 @click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
 @click.option("--curvature", type=Name(known_names("curvature")), default="hesscale", show_default=True)
+@click.option(
+    "--curvature-every",
+    default="1",
+    show_default=True,
+    help="Steps between two looks at h, for slstm in coordinates; 1-10: drawn anew in each episode.",
+)
 @click.option("--episodes", "n_episodes", type=int, default=600, show_default=True)
 @click.option(
     "--horizon", "horizon_steps", type=int, default=100, show_default=True, help="Steps of an episode."
@@ -71,6 +77,13 @@ if TYPE_CHECKING:
     help="What is made small: the mean loss, the mean of log(loss + 0.05), or the last loss of an unroll.",
 )
 @click.option(
+    "--imitation",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Share of episodes in which Adam trains and the optimizer learns to propose its updates.",
+)
+@click.option(
     "--random-scaling",
     type=float,
     default=0.0,
@@ -94,7 +107,8 @@ def command(
     """
     from l2lnp.execution import Execution
     from l2lnp.meta.folder import MetaFolder
-    from l2lnp.meta.trainer import UNIVERSAL, MetaSettings, MetaTrainer
+    from l2lnp.meta.settings import UNIVERSAL, MetaSettings
+    from l2lnp.meta.trainer import MetaTrainer
     from l2lnp.tasks.distribution import Distribution
 
     if resume is not None:
