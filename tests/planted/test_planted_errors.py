@@ -1,41 +1,10 @@
-"""Errors planted in the code, one at a time: each must make the tests that watch over it fail.
-
-Every entry of `PLANTED` changes one line of a copy of the package and runs the named tests on that copy.
-"""
-
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
+"""Errors planted in the code, one at a time: each must make the tests that watch over it fail."""
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from .planting import Planted, assert_caught
+
 LAYERS = ("tests/layers",)
-
-
-QUICK = {"L2LNP_HYPOTHESIS_PROFILE": "quick to fail"}  # a failure need not be made small
-RUN_ON_COPY = """
-import sys
-import l2lnp, pytest
-if not l2lnp.__file__.startswith(sys.argv[1]):
-    print("the tests would not run on the copy")
-    sys.exit(9)
-sys.exit(pytest.main(sys.argv[2:]))
-"""
-
-
-class Planted(NamedTuple):
-    """``old`` in the package's ``file`` becomes ``new``; ``tests`` must notice."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
 
 PLANTED = [
     Planted("w for w^2", "layers/affine.py", "matmul((w * w).T, h_y", "matmul(w.T, h_y", LAYERS),
@@ -304,27 +273,6 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name.replace(" ", "-"))
+@pytest.mark.parametrize("planted", PLANTED, ids=str)
 def test_a_planted_error_is_caught(planted, tmp_path):
-    package = tmp_path / "l2lnp"
-    shutil.copytree(ROOT / "l2lnp", package, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("cli", "data"):
-        shutil.copytree(ROOT / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
-    file = package / planted.file
-    source = file.read_text()
-    assert source.count(planted.old) >= 1, "the line to change is gone: change this entry with it"
-    file.write_text(source.replace(planted.old, planted.new))
-
-    tests = [str(ROOT / test) for test in planted.tests]
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", str(ROOT / "pyproject.toml")]
-    result = subprocess.run(
-        [sys.executable, "-c", RUN_ON_COPY, str(package), *options, *tests],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"} | QUICK,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 1, f"not caught:\n{result.stdout}\n{result.stderr}"
-    assert " failed" in result.stdout
+    assert_caught(planted, tmp_path)
