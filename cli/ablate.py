@@ -21,7 +21,7 @@ from l2lnp.errors import InputError
 @click.option(
     "--modes",
     type=Listed("names", str),
-    help="Curvature modes to compare, separated by commas, or none.  [default: all]",
+    help="Curvature modes to compare, separated by commas, or none.  [default: all that apply]",
 )
 @added(REPORT)
 def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: Any) -> None:
@@ -31,8 +31,7 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
     coordinates of each tensor, and with h by every curvature mode; frozen, and nothing is trained anew for
     it. Further --learned ones, such as its twin without h, run beside it. Otherwise as `l2lnp compare`.
     """
-    from l2lnp.curvature import MODES
-    from l2lnp.errors import unknown_name
+    from l2lnp.curvature import BASIS_MODES, MODES, check_basis
     from l2lnp.experiments.ablation import CHANGES
     from l2lnp.experiments.contenders import Learned
     from l2lnp.pretrained import load_learned_optimizer
@@ -42,11 +41,14 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
     if first.file is not None:
         own = first.settings.get("curvature", load_learned_optimizer(first.file).curvature)
     if own is None:
-        raise InputError(f"{first.name} has no h to take away: give a pretrained slstm in coordinates first")
-    chosen = () if modes == ("none",) else modes or tuple(MODES)
+        raise InputError(
+            f"{first.name} has no h to take away: give a pretrained slstm in coordinates first, "
+            "or one in the curvature basis with curvature=ekfac"
+        )
+    in_basis = own in BASIS_MODES
+    chosen = () if modes == ("none",) else modes or tuple(m for m in MODES if (m in BASIS_MODES) == in_basis)
     for mode in chosen:
-        if mode not in MODES:
-            raise unknown_name("curvature mode", mode, MODES)
+        check_basis(mode, in_basis)
     asked = [
         first,
         *(first._replace(name=f"{first.name}-h-{change}", h=change) for change in CHANGES[1:]),

@@ -35,7 +35,7 @@ class Listed(click.ParamType):
     "--jobs",
     type=Listed("names", str),
     help="Which jobs, separated by commas: sweep-small, sweep-big, lstm-1e5, lstm-1e6, meta-first-order, "
-    "meta-exact, training-step, meta-training.  [default: all]",
+    "meta-exact, training-step, meta-training, basis-small, basis-big.  [default: all]",
 )
 @click.option(
     "--against",

@@ -60,8 +60,9 @@ def list_command() -> None:
 def fetch(name: str) -> int:
     """Download the data set NAME, check it, and make its HDF5 file.
 
-    Addresses are tried in order until one serves the right bytes. A download that broke
-    off goes on where it stopped when the command is given again.
+    Those that can be downloaded: mnist, fashion-mnist, cifar-10. Addresses are tried in
+    order until one serves the right bytes. A download that broke off goes on where it
+    stopped when the command is given again. Exit code 1: no address served a file.
     """
     from l2lnp.cli.data_progress import shown_bytes
     from l2lnp.data.download import DownloadError
@@ -91,7 +92,7 @@ def fetch(name: str) -> int:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The file to write.  [default: NAME.h5 in the cache folder]",
+    help="The file to write, ending in .h5 or .hdf5.  [default: NAME.h5 in the cache folder]",
 )
 @click.option(
     "--size", type=int, help="Height and width of decoded pictures.  [default: imagenet 224, others 64]"
@@ -114,11 +115,11 @@ def import_command(
 
     \b
     mnist, fashion-mnist  folder with the four idx files, plain or .gz
-    cifar-10              folder or .tar.gz with python or binary batches
+    cifar-10              folder, tar or tar.gz with python or binary batches
     imagenet              folder or tar: train/<wnid>/*.JPEG, or the official
                           archives; validation with the development kit
     tiny-imagenet         folder, tar or zip in the official layout
-    folder                <split>/<class>/*.png or .jpg of your own
+    folder                folder, tar or zip: <split>/<class>/*.png or .jpg
 
     Stopped in any way, the same command goes on where it was.
     """

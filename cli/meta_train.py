@@ -16,7 +16,8 @@ from l2lnp.errors import InputError
 
 if TYPE_CHECKING:
     from l2lnp.meta.folder import MetaFolder
-    from l2lnp.meta.trainer import MetaSettings, MetaTrainer, Progress
+    from l2lnp.meta.settings import MetaSettings
+    from l2lnp.meta.trainer import MetaTrainer, Progress
 
 
 @click.command("meta-train")
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
 )
 @click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
 @click.option("--curvature", type=Name(known_names("curvature")), help="[default: hesscale]")
+@click.option(
+    "--curvature-every",
+    default="1",
+    show_default=True,
+    help="Steps between two looks at h, for slstm in coordinates; 1-10: drawn anew in each episode.",
+)
 @click.option("--episodes", "n_episodes", type=int, default=600, show_default=True)
 @click.option(
     "--horizon", "horizon_steps", type=int, default=100, show_default=True, help="Steps of an episode."
@@ -76,6 +83,13 @@ if TYPE_CHECKING:
     default="mean",
     show_default=True,
     help="What is made small: the mean loss, the mean of log(loss + 0.05), or the last loss of an unroll.",
+)
+@click.option(
+    "--imitation",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Share of episodes in which Adam trains and the optimizer learns to propose its updates.",
 )
 @click.option(
     "--random-scaling",
@@ -134,7 +148,7 @@ def command(
 
 def _settings(given: dict[str, Any]) -> MetaSettings:
     """Return the settings: what is ``given`` goes before what the pretrained optimizer says."""
-    from l2lnp.meta.trainer import UNIVERSAL, MetaSettings
+    from l2lnp.meta.settings import UNIVERSAL, MetaSettings
     from l2lnp.pretrained import load_learned_optimizer
 
     name, curvature = given.pop("optimizer"), given.pop("curvature")
@@ -148,7 +162,8 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
         learned = load_learned_optimizer(given["pretrained"])
         if name not in (None, learned.name):
             raise InputError(
-                f"--pretrained {given['pretrained']} holds an {learned.name}, not an {name}: leave out --optimizer"
+                f"--pretrained {given['pretrained']} holds an {learned.name}, not an {name}: "
+                "leave out --optimizer"
             )
         name, inner = learned.name, {**learned.settings, **own}
         curvature = curvature or learned.curvature

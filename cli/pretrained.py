@@ -33,8 +33,20 @@ def command(name: str | None) -> None:
 def _kind(learned: LearnedOptimizer) -> str:
     groups = sorted({key.partition("/")[0] for key in learned.phi})
     per = "kind of layer" if learned.settings.get("per") == "kind" else "layer"
-    reads = f"g, and h by {learned.curvature}" if learned.curvature else "g alone"
-    return f"{learned.name} for each {per} ({', '.join(groups)}); reads {reads}"
+    return f"{learned.name} for each {per} ({', '.join(groups)}); reads {_inputs(learned)}"
+
+
+def _inputs(learned: LearnedOptimizer) -> str:
+    """Say what the optimizer reads of the loss, and along which axes."""
+    from l2lnp.optimizers import OPTIMIZERS
+
+    in_basis = learned.settings.get("basis") == "kronecker"
+    reads = "g alone"
+    if learned.curvature is not None:
+        reads = f"g, and h by {learned.curvature}"
+    elif in_basis and OPTIMIZERS[learned.name].uses_curvature:
+        reads = "g, and h by the eigenvalues of the factors"
+    return reads + (", in the curvature basis" if in_basis else "")
 
 
 def _show(name: str, learned: LearnedOptimizer) -> None:
@@ -59,7 +71,7 @@ def _command(learned: LearnedOptimizer) -> str:
     import ast
 
     from l2lnp.cli.meta_train import command as meta_train
-    from l2lnp.meta.trainer import UNIVERSAL
+    from l2lnp.meta.settings import UNIVERSAL
     from l2lnp.runs.resolving import own_settings
 
     line = next((s for s in learned.provenance.splitlines() if s.startswith("MetaSettings(")), None)

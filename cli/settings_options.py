@@ -93,6 +93,7 @@ def _default_text(name: str) -> str:
         "learning_rate": "by optimizer",
         "curvature": "hesscale",
         "joint": "joint",
+        "curvature_every": 1,
         "second_derivatives": "no-second-derivatives",
         "threads": "all cores",
         "optimizer_settings": "",

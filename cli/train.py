@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from l2lnp.runs.settings import TrainSettings
     from l2lnp.runs.training import Outcome
 
+_OF_THE_OPTIMIZER = ("basis", "weight_decay", "curvature_every")  # options that are settings of its own
+
 
 def setting(*spellings: str, **attributes: Any) -> Any:
     """Return the decorator of an option that fills a setting."""
@@ -54,8 +56,10 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 @setting(
     "--curvature",
     type=Name(known_names("curvature")),
-    help="How the second derivatives h are computed, for sou and slstm.",
+    help="How the second derivatives h are computed, for sou and slstm; ekfac in the curvature basis, all "
+    "others in coordinates.",
 )
+@setting("--curvature-every", type=int, help="Steps between two looks at h, which is held in between.")
 @setting(
     "--joint/--frozen",
     "joint",
@@ -135,7 +139,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings given on the command line."""
     given = {name: value for name, value in options.items() if value is not None}
     own = parse_assignments(given.pop("optimizer_settings", ()))
-    own |= {name: given.pop(name) for name in ("basis", "weight_decay") if name in given}
+    own |= {name: given.pop(name) for name in _OF_THE_OPTIMIZER if name in given}
     if own:
         given["optimizer_settings"] = own
     return given

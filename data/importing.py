@@ -68,8 +68,14 @@ class Progress:
 Report = Callable[[int, int], None]  # is told how many pictures are done, of how many
 
 
-def import_pictures(pictures: PictureSet, out: Path, settings: Settings, report: Report) -> list[str]:
-    """Write the file ``out``, and return what was skipped.
+def import_pictures(
+    pictures: PictureSet,
+    out: Path,
+    settings: Settings,
+    report: Report,
+    waiting: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Write the file ``out``, and return what was skipped; ``waiting`` is called if another process does it.
 
     Raises
     ------
@@ -78,7 +84,7 @@ def import_pictures(pictures: PictureSet, out: Path, settings: Settings, report:
     """
     refuse_existing(out)
     work = out.with_name(f".{out.name}.importing")
-    with locked(work / "lock", lambda: None):
+    with locked(work / "lock", waiting):
         refuse_existing(out)  # whoever held the lock may have written it
         try:
             importing = _Importing(pictures, work, out, settings, report)

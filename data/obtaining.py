@@ -104,7 +104,9 @@ def import_dataset(
         for note in pictures.notes:
             say(note)
         _make_folder(out.parent)
-        return import_pictures(pictures, out, settings, report)
+        return import_pictures(
+            pictures, out, settings, report, lambda: say(f"waiting for another process that writes {out}")
+        )
     if known.read is None:
         raise InputError(f"data set '{name}' is bundled: there is nothing to import")
     if options.size is not None or options.grey:

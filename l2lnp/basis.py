@@ -29,14 +29,18 @@ from __future__ import annotations
 
 from math import isfinite
 
+import numpy as np
+
 from l2lnp.backend import Array, array_module
 from l2lnp.execution import Execution
-from l2lnp.kernels.products import matmul
+from l2lnp.kernels.factorizations import qr
+from l2lnp.kernels.products import along_modes, matmul
 from l2lnp.tree import Layout, Moments, Tensor
 
 FIRST_REFRESHES = (0, 1, 2, 4)  # steps; then regularly
 LONGEST_MEMORY = 0.9  # the largest b
 _SHIFT = 1e-6  # of the trace: columns of eigenvalues below it stay where they are
+_NOTHING = 1e-20  # of the trace: rounded to 0, for products of such numbers are denormal, and slow
 _TINY = 1e-30
 
 
@@ -56,24 +60,45 @@ def averaged(n: int, old: Array, new: Array) -> Array:
     return b * old + (1.0 - b) * new if isfinite(float(new.trace())) else old
 
 
-def eigenvectors(m: Array, reference: Array) -> Array:
-    """Return Q with M = Q diag(d) Q^T, d descending, each column at no obtuse angle to ``reference``."""
+def eigenvectors(m: Array, reference: Array) -> tuple[Array, Array]:
+    """Return Q and d, M = Q diag(d) Q^T, d descending; no column at an obtuse angle to ``reference``."""
     xp = array_module(m)
-    q = xp.linalg.eigh(m)[1][:, ::-1]
-    return xp.ascontiguousarray(q * xp.where(reference @ q < 0, -1, 1).astype(q.dtype))
+    d, q = xp.linalg.eigh(m)
+    q = q[:, ::-1]
+    q = xp.ascontiguousarray(q * xp.where(reference @ q < 0, -1, 1).astype(q.dtype))
+    return q, xp.maximum(d[::-1], _SHIFT * m.trace())
 
 
-def iterated(m: Array, q: Array) -> Array:
-    """Q <- qr(M Q) with diag(R) > 0; M over its trace, shifted a little so that it may be singular."""
+def iterated(m: Array, q: Array) -> tuple[Array, Array]:
+    """Q <- qr(M Q) with diag(R) > 0; also return d = diag(R), which comes to the eigenvalues.
+
+    M is taken over its trace and shifted a little, so that it may be singular; d is at least
+    what rounding leaves uncertain beside the trace.
+    """
     xp = array_module(m)
-    q, r = xp.linalg.qr(matmul(m / (m.trace() + _TINY), q) + _SHIFT * q)
-    return xp.ascontiguousarray(q * xp.where(xp.diagonal(r) < 0, -1, 1).astype(q.dtype))
+    trace = m.trace()
+    y = matmul(m, q)
+    y /= trace + _TINY
+    y += _SHIFT * q
+    y[abs(y) < _NOTHING] = 0
+    q, d = qr(y)
+    q = xp.ascontiguousarray(q * xp.where(d < 0, -1, 1).astype(q.dtype))
+    return q, trace * xp.maximum(abs(d) - _SHIFT, _SHIFT)
 
 
-def eigenvalues(m: Array, q: Array) -> Array:
-    """diag(Q^T M Q), at least what rounding leaves uncertain beside the trace."""
-    xp = array_module(m)
-    return xp.maximum((q * matmul(m, q)).sum(0), _SHIFT * m.trace())
+def of_layer(axes: Moments, layer: int) -> dict[int, Array]:
+    """Return the matrices of one layer by mode."""
+    return {mode: q for (of, mode), q in axes.items() if of == layer}
+
+
+def turn(old: Array, new: Array) -> Array:
+    """Return Q_old^T Q_new, with 0 for what is only rounding.
+
+    So a coordinate that never had a gradient is given no momentum, which would be all of its update.
+    """
+    p = matmul(old.T, new)
+    p[abs(p) < 8 * np.finfo(p.dtype).eps] = 0
+    return p
 
 
 def references(layout: Layout, g: Array) -> Moments:
@@ -136,19 +161,10 @@ def _turned(layout: Layout, axes: Moments, v: Array, execution: Execution) -> Ar
 
     def turn(index: int) -> None:
         t = layout.tensors[index]
-        turned[t.coordinates] = _turned_tensor(t, axes, v[t.coordinates])
+        turned[t.coordinates] = along_modes(v[t.coordinates], t.modes, of_layer(axes, t.layer))
 
     execution.map(turn, len(layout.tensors))
     return turned
-
-
-def _turned_tensor(t: Tensor, axes: Moments, v: Array) -> Array:
-    """Each product moves its mode behind the others, so that after the last all are in place again."""
-    for k, width in enumerate(t.modes):
-        v = v.reshape(width, -1).T
-        if (t.layer, k) in axes:
-            v = matmul(v, axes[t.layer, k])
-    return v.reshape(-1)
 
 
 def _weights(layout: Layout) -> list[Tensor]:

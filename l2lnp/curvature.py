@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from l2lnp import basis
 from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.layers import affine
@@ -19,7 +20,7 @@ from l2lnp.layers.activation import Activation
 from l2lnp.layers.fully_connected import FullyConnected
 from l2lnp.layers.losses import LossCache, SoftmaxCrossEntropy
 from l2lnp.layers.lstm import LSTM
-from l2lnp.tree import Params, add_params
+from l2lnp.tree import Moments, Params, add_params
 
 if TYPE_CHECKING:
     from l2lnp.network import Sequential, Sweep
@@ -34,6 +35,7 @@ class Mode:
     has_adjoint: bool = False  # whether exact meta-gradients through h exist
     takes_lstm: bool = True
     is_random: bool = False
+    in_basis: bool = False  # whether it is of the curvature basis, and nothing else is there
 
 
 MODES: dict[str, Mode] = {
@@ -67,20 +69,44 @@ MODES: dict[str, Mode] = {
         "about 2 backwards a draw",
         is_random=True,
     ),
+    "ekfac": Mode(
+        "mean squares of per-sample gradients along the axes of the curvature basis (George et al. 2018)",
+        "about 1 backward; a gradient more at a refresh",
+        in_basis=True,
+    ),
 }
 
 ADJOINT_MODES = tuple(name for name, mode in MODES.items() if mode.has_adjoint)
+BASIS_MODES = tuple(name for name, mode in MODES.items() if mode.in_basis)
 
 
-def check_supported(name: str, network: Sequential) -> None:
-    """Raise `InputError` unless the mode called ``name`` exists and can be computed for ``network``."""
-    if name not in MODES:
-        raise unknown_name("curvature mode", name, MODES)
+def check_supported(name: str, network: Sequential, axes: Moments | None = None) -> None:
+    """Raise `InputError` unless the mode called ``name`` exists and can be computed for ``network``.
+
+    ``axes`` are those of the curvature basis, None for the parameters' own coordinates.
+    """
+    check_basis(name, axes is not None)
     if not MODES[name].takes_lstm and any(isinstance(layer, LSTM) for layer in network.layers):
         others = ", ".join(other for other, mode in MODES.items() if mode.takes_lstm)
         raise InputError(
             f"curvature mode '{name}' cannot be computed for a network with an lstm layer, "
             f"whose weights are shared over time; use one of: {others}"
+        )
+
+
+def check_basis(name: str, in_basis: bool) -> None:
+    """Raise `InputError` unless the mode called ``name`` exists and fits what the optimizer works in."""
+    if name not in MODES:
+        raise unknown_name("curvature mode", name, MODES)
+    if MODES[name].in_basis and not in_basis:
+        raise InputError(
+            f"curvature mode '{name}' is of the curvature basis: give --basis kronecker with it, "
+            f"or use one of: {', '.join(other for other, mode in MODES.items() if not mode.in_basis)}"
+        )
+    if in_basis and not MODES[name].in_basis:
+        raise InputError(
+            f"curvature mode '{name}' does not apply to the curvature basis, which takes h from its own "
+            f"factors, or by: {', '.join(other for other, mode in MODES.items() if mode.in_basis)}"
         )
 
 
@@ -181,6 +207,28 @@ def monte_carlo(
         column = network.loss.random_root(sweep.loss_cache, u) / len(uniforms) ** 0.5
         _add_squares(h, network, params, sweep, len(network.layers) - 1, column, ones)
     return h
+
+
+def ekfac(
+    network: Sequential, params: dict[int, Params], sweep: Sweep, n_total: int, axes: Moments
+) -> dict[int, Params]:
+    """h' = 1/N sum_n (Q^T g_n)^2, g_n the gradient of the loss of sample n: EKFAC's diagonal.
+
+    Observed labels, as in the factors. The sweep's g_y are derivatives of the batch's mean loss, g_n / N.
+
+    References
+    ----------
+    George et al. 2018 (arXiv 1806.03884), section 3.1.
+    """
+    weights = n_total * array_module(sweep.loss_cache.p).ones_like(sweep.loss_cache.p[0])
+    found: dict[int, Params] = {}
+    for t in network.layout.tensors:
+        if t.name == "w" or t.layer not in found:
+            layer, g_y = network.schedule[t.layer], sweep.g_ys[t.layer - network.first_with_params]
+            of_layer, cache = params[t.layer], sweep.caches[t.layer]
+            turned = basis.of_layer(axes, t.layer)
+            found[t.layer] = layer.squared_gradients(of_layer, cache, g_y, weights, t.modes, turned)
+    return found
 
 
 def hutchinson(

@@ -172,16 +172,18 @@ class Sequential:
         execution: Execution | None = None,
         rng: np.random.Generator | None = None,
         n_draws: int = 1,
+        axes: Moments | None = None,
     ) -> tuple[Evaluation, Moments]:
         """Return what `evaluate` does and, from the same sweep, the moments of all layers' modes.
 
         They are what the curvature basis is made of (`l2lnp.layers.base.Layer.moments`): whole
-        for modes up to the width ``widest_mode``; none at all if that is 0.
+        for modes up to the width ``widest_mode``; none at all if that is 0. With ``axes``, those of a
+        basis by (layer, mode), h is in that basis; g never is.
         """
         self._check_samples(theta, x)
         self.loss.check_targets(targets, self.output_shape)
         if curvature is not None:
-            modes.check_supported(curvature, self)
+            modes.check_supported(curvature, self, axes)
         execution, rng = execution or Execution(), rng or np.random.default_rng(0)
         params = self.layout.split(theta)
         n_total = x.shape[-1]
@@ -194,6 +196,8 @@ class Sequential:
                 h = modes.exact(self, params, sweep)
             elif uniforms is not None:
                 h = modes.monte_carlo(self, params, sweep, uniforms[..., span])
+            elif axes is not None and curvature is not None:
+                h = modes.ekfac(self, params, sweep, n_total, axes)
             moments = self._moments(params, sweep, n_total, widest_mode) if widest_mode else {}
             return Evaluation(sweep.loss, self.layout.join(g), self.layout.join(h) if h else None), moments
 

@@ -13,9 +13,10 @@ N = 7  # samples in a batch
 class Task:
     """A network and its batches, given by number."""
 
-    def __init__(self, network, batches):
+    def __init__(self, network, batches, h_in_basis=False):
         self.network, self.batches = network, batches
         self.layout = network.layout
+        self.has_h_in_basis = h_in_basis
         self.asked = []  # per evaluation, whether for h and for moments
 
     @classmethod
@@ -26,10 +27,10 @@ class Task:
     def evaluate(self, theta, batch, wants_h):
         return self.evaluate_with_moments(theta, batch, wants_h, 0)[0]
 
-    def evaluate_with_moments(self, theta, batch, wants_h, widest_mode):
+    def evaluate_with_moments(self, theta, batch, wants_h, widest_mode, axes=None):
         self.asked.append((wants_h, widest_mode))
-        mode = "hesscale" if wants_h else None
-        return self.network.evaluate_with_moments(theta, *self.batches[batch], widest_mode, mode)
+        mode = ("ekfac" if axes else "hesscale") if wants_h else None
+        return self.network.evaluate_with_moments(theta, *self.batches[batch], widest_mode, mode, axes=axes)
 
     def adjoint(self, theta, batch, a_loss, a_g, a_h):
         return self.network.adjoint(theta, *self.batches[batch], a_loss, a_g, a_h)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks_of_all_kinds import NETWORKS, convolutional, curved_head, draw_batch, fully_connected, row_lstm
 
-from l2lnp import curvature
+from l2lnp import basis, curvature
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
 from l2lnp.layers import Activation, Flatten, FullyConnected, SoftmaxCrossEntropy
@@ -137,6 +137,38 @@ def test_what_is_not_supported_is_refused_with_what_is():
         network.evaluate(theta, x, targets, "hessscale")
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("left_alone", [(), (0,), (1, 2)])
+def test_ekfac_is_the_mean_square_of_the_turned_gradients_of_single_samples(name, left_alone):
+    network = NETWORKS[name]()
+    theta, x, targets = draw_batch(network)
+    rng, layout = np.random.default_rng(0), network.layout
+    axes = {
+        (layer, mode): np.linalg.qr(rng.normal(size=(width, width)))[0]
+        for (layer, mode), width in basis.mode_widths(layout).items()
+        if mode not in left_alone
+    }
+    (loss, g, h), _ = network.evaluate_with_moments(theta, x, targets, 0, "ekfac", CUT, axes=axes)
+    squares = np.zeros_like(theta)
+    for n in range(x.shape[-1]):
+        one = slice(n, n + 1)
+        of_sample = network.evaluate(theta, x[..., one], targets[..., one], None).g
+        squares += basis.rotate(layout, axes, of_sample, Execution()) ** 2 / x.shape[-1]
+    np.testing.assert_allclose(h, squares, rtol=1e-9, atol=1e-14)
+    plain = network.evaluate(theta, x, targets, None, CUT)
+    assert loss == plain.loss
+    np.testing.assert_array_equal(g, plain.g)
+
+
+def test_modes_of_the_basis_and_of_coordinates_are_refused_in_the_other():
+    network = NETWORKS["convolutional"]()
+    theta, x, targets = draw_batch(network)
+    with pytest.raises(InputError, match=r"of the curvature basis: give --basis kronecker.*hesscale"):
+        network.evaluate(theta, x, targets, "ekfac")
+    with pytest.raises(InputError, match=r"does not apply to the curvature basis.*by: ekfac"):
+        network.evaluate_with_moments(theta, x, targets, 0, "hesscale", axes={})
+
+
 def test_the_table_in_the_docs_is_the_one_of_the_code():
     page = Path(__file__).parent.parent / "docs" / "curvature_modes.md"
     assert curvature.support_table() in page.read_text()
@@ -146,8 +178,14 @@ def test_the_table_says_what_happens():
     network = row_lstm()
     theta, x, targets = draw_batch(network)
     for name, mode in curvature.MODES.items():
+        axes = {} if mode.in_basis else None
         for allowed, run in (
-            (mode.takes_lstm, lambda name=name: network.evaluate(theta, x, targets, name)),
+            (
+                mode.takes_lstm,
+                lambda name=name, axes=axes: network.evaluate_with_moments(
+                    theta, x, targets, 0, name, axes=axes
+                ),
+            ),
             (
                 mode.has_adjoint,
                 lambda name=name: network.adjoint(theta, x, targets, a_h=theta, curvature=name),

@@ -1,6 +1,7 @@
 """The tutorials run as they stand, and links between pages lead somewhere."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ def test_the_tutorial_on_layers_runs(capsys):
     assert len(blocks) == 2
     exec(compile("\n".join(blocks), "your_own_layer.md", "exec"), {"__name__": "tutorial"})
     assert "curvature" in capsys.readouterr().out
+
+
+def test_the_picture_of_the_curvature_basis_can_be_drawn_again(tmp_path):
+    script = runpy.run_path(str(ROOT / "docs" / "images" / "curvature_basis.py"))
+    before, after = script["draw"](tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert (before, after) == pytest.approx((0.32, 0.19), abs=0.02)  # as the committed one says
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

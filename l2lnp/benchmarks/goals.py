@@ -64,7 +64,8 @@ def _learned() -> Iterable[Goal]:
         yield Goal("meta-exact", threads, "l2lnp, with h", ("PyTorch",), 1.0)
 
 
-GOALS = (*_sweeps(), *_learned())
+_BASIS = Goal("basis-big", 1, "l2lnp: g, refresh, rotations", ("l2lnp: g",), 1.15)
+GOALS = (*_sweeps(), *_learned(), _BASIS)
 MEMORY_JOBS = ("meta-first-order", "meta-exact")  # whose memory is measured
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from l2lnp.layers import Conv2D
 from l2lnp.meta.joint import JointLearner
 from l2lnp.meta.unroll import meta_gradient, unroll
 from l2lnp.network import Evaluation, Sequential
-from l2lnp.optimizers import Inputs, Phi, make_optimizer
+from l2lnp.optimizers import Context, InBasis, Inputs, Phi, make_optimizer
 
 Numbers = Mapping[str, np.ndarray]
 Problem = NetworkProblem | StepProblem | UnrollProblem
@@ -231,6 +231,42 @@ def meta_training_step(execution: Execution, n_steps: int = 5, batch_size: int =
     )
 
 
+def curvature_basis(name: str, execution: Execution, batch_size: int = 128) -> Job:
+    """Return the job of what the curvature basis adds to g of a network, for SLSTM after a few refreshes."""
+    problem = network_problem(name, execution, batch_size)
+    task, (batch,), theta = problem.task, problem.batches, problem.theta
+    slstm, sgd = (
+        cast(InBasis, make_optimizer(inner, problem.network.layout, execution, basis="kronecker"))
+        for inner in ("slstm", "sgd")
+    )
+    phi, state = sgd.init_phi(np.random.default_rng(3)), slstm.init_state(theta)
+    for _ in range(3):
+        inputs, state = slstm.look(task, theta, batch, Context(), state)  # at step 0: a refresh
+    _, moments = task.evaluate_with_moments(theta, batch, False, slstm.max_width)
+
+    def rotations() -> Any:  # a step of SGD is nothing else
+        return sgd.update(phi, state, inputs)
+
+    return Job(
+        f"basis-{name}",
+        f"g of {name.upper()} and the curvature basis, batch {batch_size}",
+        problem,
+        (
+            Contender("l2lnp: g", lambda: task.evaluate(theta, batch, False)),
+            Contender(
+                "l2lnp: g, refresh, rotations",
+                lambda: (slstm.look(task, theta, batch, Context(), state), rotations()),
+            ),
+            Contender(
+                "l2lnp: g and moments",
+                lambda: task.evaluate_with_moments(theta, batch, False, slstm.max_width),
+            ),
+            Contender("l2lnp: refresh from moments", lambda: slstm.refreshed(state, inputs.g, moments)),
+            Contender("l2lnp: rotations", rotations),
+        ),
+    )
+
+
 def _joint_steps(problem: NetworkProblem, name: str, n_steps: int) -> Callable[[], None]:
     optimizer = make_optimizer(name, problem.network.layout, problem.execution)
     learner = JointLearner(optimizer, n_steps)
@@ -255,4 +291,6 @@ JOBS: dict[str, Callable[[Execution], Job]] = {
     "meta-exact": lambda execution: meta(True, execution),
     "training-step": training_step,
     "meta-training": meta_training_step,
+    "basis-small": lambda execution: curvature_basis("small", execution),
+    "basis-big": lambda execution: curvature_basis("big", execution),
 }

@@ -41,11 +41,16 @@ class ChangedCurvature:
         """Return loss, g and, where wanted, the changed h."""
         return self._with_changed_h(self.task.evaluate(theta, batch, wants_h))
 
+    @property
+    def has_h_in_basis(self) -> bool:
+        """Whether the other one gives h in the curvature basis."""
+        return self.task.has_h_in_basis
+
     def evaluate_with_moments(
-        self, theta: Array, batch: Batch, wants_h: bool, widest_mode: int
+        self, theta: Array, batch: Batch, wants_h: bool, widest_mode: int, axes: Moments | None = None
     ) -> tuple[Evaluation, Moments]:
         """Return what `evaluate` does, and the moments as they are."""
-        found, moments = self.task.evaluate_with_moments(theta, batch, wants_h, widest_mode)
+        found, moments = self.task.evaluate_with_moments(theta, batch, wants_h, widest_mode, axes)
         return self._with_changed_h(found), moments
 
     def adjoint(

@@ -105,9 +105,12 @@ class Learned(NamedTuple):
         return cls(name, file, load_learned_optimizer(file).name, joint, settings)
 
     def given(self) -> dict[str, Any]:
-        """Return the run's settings."""
+        """Return the run's settings; weights decay no more than the file says, as with baselines."""
         of_run = {key: value for key, value in self.settings.items() if key in vars(TrainSettings())}
         own = {key: value for key, value in self.settings.items() if key not in of_run}
+        if self.file:
+            learned_with = load_learned_optimizer(self.file).settings
+            own = {"weight_decay": learned_with.get("weight_decay", 0.0), **own}
         random = {"optimizer": self.optimizer, "pretrained": RANDOM}
         source = {"pretrained": self.file} if self.file else random
         return {**source, "joint": self.joint, **of_run, **({"optimizer_settings": own} if own else {})}

@@ -9,6 +9,7 @@ spend most of their time packing; cut into small ones they run up to three times
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -35,6 +36,23 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     product = _by_inner(a, b, block) if o >= m else _by_inner(b.T, a.T, block).T
     out[...] = product
     return out
+
+
+def along_modes(v: Array, modes: Sequence[int], axes: Mapping[int, Array], n_before: int = 1) -> Array:
+    """Return (Q_0^T x Q_1^T x ...) v, of v's shape; Q_k is ``axes[k]``, or the identity where there is none.
+
+    The elements of v are counted by (n_before, m_0, m_1, .., the others), with m_k the sizes in ``modes``.
+    """
+    shape, before = v.shape, n_before
+    for k, width in enumerate(modes):
+        if k in axes:
+            after = v.size // (before * width)
+            if after == 1:
+                v = matmul(v.reshape(before, width), axes[k])
+            else:
+                v = matmul(axes[k].T, v.reshape((before, width, after) if before > 1 else (width, after)))
+        before *= width
+    return v.reshape(shape)
 
 
 def _by_columns(a: Array, b: Array, out: Array | None, block: int) -> Array:

@@ -7,8 +7,10 @@ gates over [x; hidden].
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels.products import matmul
+from l2lnp.kernels.products import along_modes, matmul
 from l2lnp.layers.base import FRESH, Shape
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
@@ -71,17 +73,23 @@ def curvature_adjoint(
     return a_h_y, a_x, {"w": 2 * w * matmul(h_y, a_h_x.T)}
 
 
-def squared_gradients(x: Array, g_y: Array, signs: Array) -> Params:
+def squared_gradients(
+    x: Array, g_y: Array, signs: Array, modes: Shape = (), axes: Mapping[int, Array] | None = None
+) -> Params:
     """sum_n signs[n] (sum_r g_y[:, r, n] x[:, r, n]^T)^2 for W, and the same without x for b.
 
     x (K, R, N), g_y (O, R, N), signs (N,): R positions or time steps share the weights within a sample.
+    With ``axes`` what is squared is turned before: (Q_0^T g_y) ((Q_1^T x ...) x)^T.
     """
+    axes = axes or {}
+    of_inputs = {mode - 1: q for mode, q in axes.items() if mode > 0}
+    g_b_squared = signs * along_modes(g_y.sum(1), modes[:1], axes) ** 2
     if x.shape[1] == 1:
-        g_squared = signs * g_y[:, 0] ** 2
-        return {"w": matmul(g_squared, (x[:, 0] ** 2).T), "b": g_squared.sum(1)}
+        x_squared = along_modes(x[:, 0], modes[1:], of_inputs) ** 2
+        return {"w": matmul(g_b_squared, x_squared.T), "b": g_b_squared.sum(1)}
     per_sample = matmul(g_y.transpose(2, 0, 1), x.transpose(2, 1, 0))  # (N, O, K)
-    w = (signs[:, None, None] * per_sample**2).sum(0)
-    return {"w": w, "b": (signs * g_y.sum(1) ** 2).sum(1)}
+    per_sample = along_modes(per_sample, modes, axes, n_before=len(per_sample))
+    return {"w": (signs[:, None, None] * per_sample**2).sum(0), "b": g_b_squared.sum(1)}
 
 
 def moments(

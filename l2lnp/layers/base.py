@@ -54,6 +54,7 @@ space : `l2lnp.workspace.Fresh`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
@@ -132,12 +133,21 @@ class Layer:
         """Return a_h_y, a_g_y, a_x, a_params: the adjoint of `curvature` in (h_y, g_y, x, params)."""
         raise NotImplementedError
 
-    def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
+    def squared_gradients(
+        self,
+        params: Params,
+        cache: Any,
+        g_y: Array,
+        signs: Array,
+        modes: Shape = (),
+        axes: Mapping[int, Array] | None = None,
+    ) -> Params:
         """Return, per parameter, its squared per-sample derivatives summed over samples with ``signs`` (N,).
 
         The building block of the curvature modes ``exact`` and ``monte_carlo``:
         sum_n signs[n] (sum_positions dy/dparam g_y)^2. The sum over positions
-        (convolution) and over time (LSTM) comes before the square.
+        (convolution) and over time (LSTM) comes before the square. With ``axes``, matrices Q by mode of
+        the weights as they are cut into ``modes``, the derivatives are turned by the Q^T before the square.
         """
         return {}
 

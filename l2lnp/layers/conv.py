@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from l2lnp import initializers
-from l2lnp.backend import Array
+from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.errors import InputError
 from l2lnp.layers import affine
 from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
@@ -113,10 +114,18 @@ class Conv2D(Layer):
         )
         return a_h_y.reshape(h_y.shape), None, self._unpatch(cache, a_columns), a_params
 
-    def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
+    def squared_gradients(
+        self,
+        params: Params,
+        cache: Any,
+        g_y: Array,
+        signs: Array,
+        modes: Shape = (),
+        axes: Mapping[int, Array] | None = None,
+    ) -> Params:
         n = g_y.shape[-1]
         x = cache.columns.reshape(self.fan_in, -1, n)
-        return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs)
+        return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs, modes, axes)
 
     def modes(self, input_shape: Shape) -> Shape:
         return self.n_out, self.fan_in
@@ -124,8 +133,12 @@ class Conv2D(Layer):
     def moments(
         self, params: Params, cache: Any, g_y: Array, n_total: int, modes: Shape, widest: int
     ) -> dict[int, Array]:
-        n_positions = g_y.shape[1] * g_y.shape[2]
-        return affine.moments(cache.columns, self._rows(g_y), n_total, n_positions, modes, widest)
+        """Of many positions only some are looked at (`looked_at`); in M_0 they stand for all."""
+        rows, columns, n = g_y.shape[1:]
+        seen = looked_at(rows, columns, max(LEAST_POSITIONS, -(-COLUMNS_PER_ROW * self.fan_in // n_total)))
+        x, g_y = _at(seen, cache.columns, n), _at(seen, g_y, n)
+        factors = affine.moments(x, g_y, n_total, len(seen), modes, widest)
+        return {**factors, 0: factors[0] * (rows * columns / len(seen))}
 
     def _rows(self, v_y: Array) -> Array:
         return v_y.reshape(self.n_out, -1)  # (O, R, C, N) -> (O, R C N)
@@ -141,3 +154,28 @@ class Conv2D(Layer):
         if v_columns is None:
             return None
         return unpatch(v_columns.reshape(cache.windows_shape), cache.image, self.window)
+
+
+LEAST_POSITIONS = 16  # of each picture that go into the moments; and as many more
+COLUMNS_PER_ROW = 4  # as give so many columns of patches for each of their rows
+
+
+@lru_cache
+def looked_at(rows: int, columns: int, n: int) -> np.ndarray:
+    """Return about ``n`` of the positions 0 .. rows columns - 1, or all where there are no more.
+
+    One is drawn, once and for all, from each of n equal runs of them: any grid might fall in with that
+    of a pooling, whose gradients are at one place of each window.
+    """
+    n_positions = rows * columns
+    if n_positions <= n:
+        return np.arange(n_positions)
+    drawn = np.arange(n) + np.random.default_rng(0).random(n)
+    return np.unique((drawn * n_positions / n).astype(int))
+
+
+def _at(positions: np.ndarray, v: Array, n_samples: int) -> Array:
+    """Return the columns of ``v`` (rows, R C N) at ``positions``."""
+    xp = array_module(v)
+    v = v.reshape(v.shape[0], -1, n_samples)
+    return v.take(to_backend(xp, positions), axis=1).reshape(v.shape[0], -1)

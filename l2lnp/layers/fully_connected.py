@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any, ClassVar
@@ -78,8 +79,16 @@ class FullyConnected(Layer):
         a_h_y, a_x, a_params = affine.curvature_adjoint(params, cache, h_y, a_h_x, a_h)
         return a_h_y, None, a_x, a_params
 
-    def squared_gradients(self, params: Params, cache: Any, g_y: Array, signs: Array) -> Params:
-        return affine.squared_gradients(cache[:, None, :], g_y[:, None, :], signs)
+    def squared_gradients(
+        self,
+        params: Params,
+        cache: Any,
+        g_y: Array,
+        signs: Array,
+        modes: Shape = (),
+        axes: Mapping[int, Array] | None = None,
+    ) -> Params:
+        return affine.squared_gradients(cache[:, None, :], g_y[:, None, :], signs, modes, axes)
 
     def modes(self, input_shape: Shape) -> Shape:
         return self.n_out, *cut_in_two(input_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -147,10 +148,19 @@ class LSTM(Layer):
         a_x, a_params = self._through_values(params, cache, mores, a_zs, a_params)
         return self._output(a_hiddens), a_g_y, a_x, a_params
 
-    def squared_gradients(self, params: Params, cache: LSTMCache, g_y: Array, signs: Array) -> Params:
+    def squared_gradients(
+        self,
+        params: Params,
+        cache: LSTMCache,
+        g_y: Array,
+        signs: Array,
+        modes: Shape = (),
+        axes: Mapping[int, Array] | None = None,
+    ) -> Params:
         gs, _, _ = self._backward_through_time(params, cache, g_y)
         xp = array_module(g_y)
-        return affine.squared_gradients(xp.stack(cache.z, axis=1), xp.stack([g.a for g in gs], axis=1), signs)
+        z, g_a = xp.stack(cache.z, axis=1), xp.stack([g.a for g in gs], axis=1)
+        return affine.squared_gradients(z, g_a, signs, modes, axes)
 
     def modes(self, input_shape: Shape) -> Shape:
         return self.param_shapes()["w"]

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from l2lnp.errors import InputError
 from l2lnp.files import cannot, read_text, refuse_existing, replace_file
-from l2lnp.meta.trainer import MetaSettings, Progress, Report
+from l2lnp.meta.settings import MetaSettings
+from l2lnp.meta.trainer import Progress, Report
 from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
 from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
 from l2lnp.tasks.distribution import Distribution

@@ -153,18 +153,18 @@ class JointLearner:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             context = self.beginning._replace(step=training.step)
             inputs, renewed = self.optimizer.look(optimizee, training.theta, batch, context, training.state)
-            if not _finite([inputs.loss, inputs.g, inputs.h]):
+            if not all_finite([inputs.loss, inputs.g, inputs.h]):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length
             if learned := is_boundary and self.learns:
                 training = self._learn(training, optimizee, inputs)
-                if not _finite(training.phi.values()):
+                if not all_finite(training.phi.values()):
                     return self._restart(training, inputs.loss, "the optimizer's meta-parameters are")
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
             u, state = self.optimizer.update(training.phi, renewed, inputs)
-            if not _finite([u]):
+            if not all_finite([u]):
                 return self._restart(training, inputs.loss, "the update is")
         self._record(inputs, training, batch, renewed)
         theta = self.optimizer.moved(training.theta, u, context)
@@ -193,12 +193,8 @@ class JointLearner:
         a = meta_gradient(
             self.optimizer, phi, optimizee, self._tape, a_theta, second_derivatives=self.second_derivatives
         )
-        # an LSTM that this network has no layer for has no gradient
-        a_phi = {key: a.phi[key] if key in a.phi else 0 * value for key, value in phi.items()}
-        vector, a_vector = _join(phi), clipped(_join(a_phi), self.clip_norm)
-        rate = array_module(vector).asarray(self.meta_learning_rate, vector.dtype)
-        u, meta = _adam(vector).update({"learning_rate": rate}, training.meta, Inputs(0.0, a_vector, None))
-        return training._replace(phi=_split(vector + u, phi), meta=meta)
+        phi, meta = adam_step(phi, training.meta, a.phi, self.meta_learning_rate, self.clip_norm)
+        return training._replace(phi=phi, meta=meta)
 
     def _restart(self, training: Training, loss: float, what: str) -> tuple[Training, Report]:
         self._restarts_in_a_row += 1
@@ -217,6 +213,16 @@ class JointLearner:
             f"{what} not finite: theta and the optimizer go back to step {last.step}, its state starts anew"
         )
         return self.resume(restored), Report(float(loss), False, message)
+
+
+def adam_step(phi: Phi, meta: State, a_phi: Phi, learning_rate: float, clip_norm: float) -> tuple[Phi, State]:
+    """Return phi after a step of Adam along the clipped ``a_phi``, and Adam's next state."""
+    # an LSTM that the network has no layer for has no gradient
+    whole = {key: a_phi[key] if key in a_phi else 0 * value for key, value in phi.items()}
+    vector, a_vector = _join(phi), clipped(_join(whole), clip_norm)
+    rate = array_module(vector).asarray(learning_rate, vector.dtype)
+    u, after = _adam(vector).update({"learning_rate": rate}, meta, Inputs(0.0, a_vector, None))
+    return _split(vector + u, phi), after
 
 
 def averaged(average: Array, theta: Array, t: int) -> Array:
@@ -256,7 +262,8 @@ def _split(vector: Array, like: Phi) -> Phi:
     return {key: parts[key] for key in like}
 
 
-def _finite(values: Any) -> bool:
+def all_finite(values: Any) -> bool:
+    """Return whether numbers and arrays are finite; those that are None do not count."""
     return all(
         isfinite(v) if isinstance(v, float) else bool(array_module(v).isfinite(v).all())
         for v in values

@@ -14,18 +14,21 @@ choosing by validation at a longer horizon, and for horizons that grow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
-from math import cos, exp, log, pi
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from l2lnp.errors import DivergedError, InputError, unknown_name
+from l2lnp.curvature import BASIS_MODES
+from l2lnp.errors import DivergedError
 from l2lnp.execution import Execution
-from l2lnp.meta.joint import META_LOSSES, JointLearner, Training
-from l2lnp.optimizers import make_optimizer, settings_of
+from l2lnp.meta.imitation import Imitated, imitate
+from l2lnp.meta.joint import JointLearner, Training
+from l2lnp.meta.settings import MetaSettings
+from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
 from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer
 from l2lnp.randomness import generator
@@ -34,87 +37,8 @@ from l2lnp.tasks.rescaled import Rescaled
 from l2lnp.tree import Layout
 from l2lnp.version import VERSION
 
-# An optimizer for networks of every kind: one LSTM for each kind of layer, steps in units of the
-# weights, and nothing among its features that depends on the scale of a task.
-UNIVERSAL: Mapping[str, Mapping[str, Any]] = {
-    name: {
-        "per": "kind",
-        "step_unit": "weights",
-        "output_scale": 0.3,
-        "schedule": "cosine",
-        "features": features,
-    }
-    for name, features in {
-        "lstm": ["momenta", "signal_share", "gradient_size", "clock"],
-        "slstm": ["momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock"],
-    }.items()
-}
+TEACHER = "adam"  # at its default rate, in the basis of the optimizer that imitates it
 DIVERGED_LOSS = 10.0  # what a step counts for in validation at most: a loss far above chance is no worse
-
-
-@dataclass(frozen=True)
-class MetaSettings:
-    """Everything meta-training depends on beside the distribution of tasks."""
-
-    optimizer: str = "slstm"
-    optimizer_settings: dict[str, Any] = field(default_factory=lambda: {"per": "kind"})
-    curvature: str | None = "hesscale"
-    n_episodes: int = 600
-    horizon_steps: int = 100
-    least_horizon_steps: int | None = None  # where horizons are drawn; None: all are `horizon_steps` long
-    truncation_steps: int = 20
-    meta_loss: str = "mean"
-    random_scaling: float = 0.0  # R: coordinates are seen in units exp(U(-R, R))
-    meta_learning_rate: float = 3e-3
-    final_rate_share: float = 0.02  # of the cosine schedule
-    clip_norm: float = 1.0
-    validate_every_episodes: int = 50
-    n_validation_tasks: int = 6
-    validation_steps: int = 150
-    seed: int = 0
-    pretrained: str | None = None  # name or file of the learned optimizer that it begins with; None: random
-
-    def __post_init__(self) -> None:
-        counts = ("n_episodes", "horizon_steps", "truncation_steps", "validate_every_episodes")
-        for name in (*counts, "n_validation_tasks", "validation_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.horizon_steps % self.truncation_steps:
-            raise InputError(
-                f"the horizon of {self.horizon_steps} steps must be a multiple of the truncation's "
-                f"{self.truncation_steps}"
-            )
-        if not 1 <= (self.least_horizon_steps or 1) <= self.horizon_steps:
-            raise InputError(
-                f"the least horizon must lie between 1 and the horizon of {self.horizon_steps} steps, "
-                f"not at {self.least_horizon_steps}"
-            )
-        if self.meta_loss not in META_LOSSES:
-            raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)
-        if self.random_scaling and self.optimizer_settings.get("basis") == "kronecker":
-            raise InputError(
-                "random scaling is of single coordinates: it does not go with the curvature basis"
-            )
-
-    def rate(self, episode: int) -> float:
-        """Return the meta-learning rate of an episode: a cosine from the whole down to the final share."""
-        wave = 0.5 * (1 + cos(pi * episode / self.n_episodes))
-        return self.meta_learning_rate * (self.final_rate_share + (1 - self.final_rate_share) * wave)
-
-    def horizon(self, episode: int) -> int:
-        """Return the steps of an episode, a multiple of the truncation.
-
-        Where a least horizon is given, the logarithm of the length is uniform from there to
-        an upper end that grows in the first half of the episodes, from twice the least horizon
-        to the whole one: long runs are learned from where short ones are known.
-        """
-        least, most = self.least_horizon_steps, self.horizon_steps
-        if least is None:
-            return most
-        grown = min(1.0, 2 * episode / self.n_episodes)
-        now = min(most, 2 * least * (max(1.0, most / (2 * least))) ** grown)
-        drawn = exp(generator(self.seed, "horizon", episode).uniform(log(least), log(now)))
-        return max(1, round(drawn / self.truncation_steps)) * self.truncation_steps
 
 
 class Progress(NamedTuple):
@@ -175,8 +99,10 @@ class MetaTrainer:
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
             f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
         )
-        of_a_task = self._optimizer(self._validation[0].task.layout)
-        curvature = s.curvature if of_a_task.uses_curvature else None
+        reads_mode = self._optimizer(self._validation[0].task.layout).uses_curvature or (
+            s.curvature in BASIS_MODES and OPTIMIZERS[s.optimizer].uses_curvature
+        )
+        curvature = s.curvature if reads_mode else None
         return LearnedOptimizer(s.optimizer, kept, curvature, progress.best_phi, provenance)
 
     @property
@@ -196,29 +122,36 @@ class MetaTrainer:
         episode, horizon = self._draw(progress.episode, "train"), settings.horizon(progress.episode)
         learner = self._learner(
             episode,
+            "train",
             horizon,
             unroll_length_steps=settings.truncation_steps,
             meta_learning_rate=settings.rate(progress.episode),
             clip_norm=settings.clip_norm,
             meta_loss=settings.meta_loss,
         )
-        # one step beyond the horizon: its evaluation ends the last unroll
-        training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
-        done = progress.episode + 1
-        progress = progress._replace(episode=done, phi=training.phi, meta=training.meta)
+        done, title = progress.episode + 1, episode.title
+        if generator(settings.seed, "imitation", progress.episode).uniform() < settings.imitation:
+            imitated = self._imitate(learner, episode, progress, horizon)
+            phi, meta, losses = imitated.phi, imitated.meta, np.array(imitated.losses)
+            title += ", imitation"
+        else:
+            # one step beyond the horizon: its evaluation ends the last unroll
+            training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
+            phi, meta = training.phi, training.meta
+        progress = progress._replace(episode=done, phi=phi, meta=meta)
         score = None
         if done % settings.validate_every_episodes == 0 or done == settings.n_episodes:
             score = self.validate(progress.phi)
             if score < progress.best_score:
                 progress = progress._replace(best_phi=progress.phi, best_score=score, best_episode=done)
-        return progress, Report(episode.title, float(np.mean(losses)), float(losses[-1]), score)
+        return progress, Report(title, float(np.mean(losses)), float(losses[-1]), score)
 
     def validate(self, phi: Phi) -> float:
         """Return the frozen optimizer's loss: mean over steps, geometric mean over the validation tasks."""
         scores = []
         for episode in self._validation:
             n_steps = self.settings.validation_steps
-            learner = self._learner(episode, n_steps, frozen=True)
+            learner = self._learner(episode, "validation", n_steps, frozen=True)
             try:
                 _, losses = self._train(learner, episode, phi, None, n_steps)
             except DivergedError:
@@ -226,8 +159,30 @@ class MetaTrainer:
             scores.append(np.minimum(np.nan_to_num(losses, nan=DIVERGED_LOSS), DIVERGED_LOSS).mean())
         return float(np.exp(np.mean(np.log(scores))))
 
-    def _learner(self, episode: Episode, n_steps: int, **joint: Any) -> JointLearner:
-        optimizer, n_samples = self._optimizer(episode.task.layout), len(episode.pictures.labels)
+    def _imitate(self, learner: JointLearner, episode: Episode, progress: Progress, horizon: int) -> Imitated:
+        optimizer = learner.optimizer
+        same = {
+            name: value
+            for name, value in settings_of(optimizer).items()
+            if name == "schedule" or name.startswith("basis")
+        }
+        return imitate(
+            optimizer,
+            make_optimizer(TEACHER, optimizer.layout, self.execution, **same),
+            progress.phi,
+            progress.meta,
+            episode.task,
+            episode.theta,
+            islice(episode.batches(), horizon),
+            learner.unroll_length_steps,
+            learner.meta_learning_rate,
+            learner.clip_norm,
+            learner.beginning,
+        )
+
+    def _learner(self, episode: Episode, split: str, n_steps: int, **joint: Any) -> JointLearner:
+        every = self.settings.draw_curvature_every(episode.index, split)
+        optimizer, n_samples = self._optimizer(episode.task.layout, every), len(episode.pictures.labels)
         return JointLearner(
             optimizer, n_steps=n_steps, batch_size=episode.batch_size, n_samples=n_samples, **joint
         )
@@ -253,9 +208,12 @@ class MetaTrainer:
             return replace(episode, task=Rescaled(episode.task, scale), theta=episode.theta / scale)
         return episode
 
-    def _optimizer(self, layout: Layout) -> Optimizer:
-        s = self.settings
-        return make_optimizer(s.optimizer, layout, execution=self.execution, **s.optimizer_settings)
+    def _optimizer(self, layout: Layout, curvature_every: int | None = None) -> Optimizer:
+        s, (least, most) = self.settings, self.settings.curvature_range
+        own = dict(s.optimizer_settings)
+        if most > 1:
+            own["curvature_every"] = curvature_every or (least if least == most else 1)
+        return make_optimizer(s.optimizer, layout, execution=self.execution, **own)
 
 
 def meta_train(

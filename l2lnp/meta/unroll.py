@@ -159,14 +159,23 @@ def meta_gradient(
         a_theta = optimizer.kept(step.inputs.context) * a_theta
         if step.weight:
             a_theta = a_theta + step.weight * step.inputs.g
-    a_u = a_u[::-1]
+    a_phi, a_state = updates_adjoint(optimizer, phi, tape, a_u[::-1], a_state or {})
+    return MetaGradient(a_phi, a_theta, a_state)
+
+
+def updates_adjoint(
+    optimizer: Optimizer, phi: Phi, tape: Tape, a_u: Sequence[Array], a_state: State
+) -> tuple[Phi, State]:
+    """Return a_phi, and a_state at the start, from the cotangent of each update on the tape and of its end.
+
+    What the optimizer saw counts as constant.
+    """
     a_phi: Phi = {}
-    a_state = a_state or {}
     for segment in reversed(tape.segments()):
         inputs = [step.inputs for step in segment.steps]
         a, a_state = optimizer.unroll_adjoint(phi, segment.state, inputs, a_u[segment.span], a_state)
         a_phi, a_state = added(a_phi, a), optimizer.look_adjoint(segment.before, segment.state, a_state)
-    return MetaGradient(a_phi, a_theta, a_state)
+    return a_phi, a_state
 
 
 def _exact(

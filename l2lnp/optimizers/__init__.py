@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from l2lnp.errors import unknown_name
+from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.optimizers.adam import SOAP, Adam
 from l2lnp.optimizers.base import (
@@ -19,6 +19,7 @@ from l2lnp.optimizers.base import (
     UpdateAdjoint,
 )
 from l2lnp.optimizers.features import FEATURES, Feature
+from l2lnp.optimizers.held_curvature import HeldCurvature
 from l2lnp.optimizers.in_basis import InBasis
 from l2lnp.optimizers.lstm import LSTM, SLSTM
 from l2lnp.optimizers.rmsprop import RMSprop
@@ -39,6 +40,7 @@ __all__ = [
     "Context",
     "Feature",
     "HandDesigned",
+    "HeldCurvature",
     "InBasis",
     "Inputs",
     "Momentum",
@@ -64,17 +66,23 @@ def default_settings(name: str) -> dict[str, Any]:
     """Return all settings that `make_optimizer` takes for the optimizer called ``name``, at their defaults.
 
     Beside its own fields these are ``basis``: ``"coordinates"``, or ``"kronecker"`` for the curvature
-    basis (`InBasis`), and ``basis_every`` and ``basis_max_width``.
+    basis (`InBasis`), and ``basis_every`` and ``basis_max_width``; and of those that read h
+    ``curvature_every``, the steps between two looks at it (`HeldCurvature`).
     """
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
     optimizer = OPTIMIZERS[name]
     own = {f.name: f.default for f in fields(optimizer) if f.name not in _NO_SETTINGS}
-    return own | {
-        "basis": optimizer.basis,
-        "basis_every": InBasis.every,
-        "basis_max_width": InBasis.max_width,
-    }
+    held = {"curvature_every": 1} if optimizer.uses_curvature else {}
+    return (
+        own
+        | held
+        | {
+            "basis": optimizer.basis,
+            "basis_every": InBasis.every,
+            "basis_max_width": InBasis.max_width,
+        }
+    )
 
 
 def make_optimizer(
@@ -99,18 +107,27 @@ def make_optimizer(
     in_basis, every, max_width = (chosen.pop(key) for key in ("basis", "basis_every", "basis_max_width"))
     if in_basis not in BASES:
         raise unknown_name("basis", in_basis, BASES)
+    curvature_every = chosen.pop("curvature_every", 1)
     optimizer = OPTIMIZERS[name](layout, execution=execution, **chosen)
-    if in_basis == "coordinates":
-        return optimizer
-    common = {"schedule": optimizer.schedule, "weight_decay": optimizer.weight_decay}
-    return InBasis(layout, optimizer, every, max_width, execution=execution, **common)
+    common: dict[str, Any] = {"schedule": optimizer.schedule, "weight_decay": optimizer.weight_decay}
+    if in_basis == "kronecker":
+        if curvature_every != 1:
+            raise InputError(
+                f"{name}: the curvature basis takes h from its own factors, every basis_every steps: "
+                f"leave out curvature_every, or set basis = coordinates"
+            )
+        return InBasis(layout, optimizer, every, max_width, execution=execution, **common)
+    if curvature_every != 1:
+        return HeldCurvature(layout, optimizer, curvature_every, execution=execution, **common)
+    return optimizer
 
 
 def settings_of(optimizer: Optimizer) -> dict[str, Any]:
     """Return all settings with which `make_optimizer` makes ``optimizer`` again."""
-    inner = optimizer.inner if isinstance(optimizer, InBasis) else optimizer
+    inner = optimizer.inner if isinstance(optimizer, InBasis | HeldCurvature) else optimizer
     found = {name: getattr(inner, name, value) for name, value in default_settings(inner.name).items()}
     if isinstance(optimizer, InBasis):
         of_basis = {"basis_every": optimizer.every, "basis_max_width": optimizer.max_width}
         return found | {"basis": "kronecker"} | of_basis
-    return found | {"basis": "coordinates"}
+    held = {"curvature_every": optimizer.every} if isinstance(optimizer, HeldCurvature) else {}
+    return found | {"basis": "coordinates"} | held

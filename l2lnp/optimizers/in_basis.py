@@ -5,7 +5,8 @@
 with the axes Q of `l2lnp.basis`, which are refreshed at steps 0, 1, 2, 4 and then regularly, by
 `InBasis.look`; between refreshes they stand still. At a refresh first-moment averages are
 turned into the new axes; second moments and LSTM states stay with their column. h' is made of
-the factors' eigenvalues, so nothing asks for second derivatives. Q counts as a
+the factors' eigenvalues, so nothing asks for second derivatives, unless the optimizee gives it
+(curvature mode ``ekfac``). Q, and h' with it, counts as a
 constant in meta-gradients, also in exact ones: they are exact given the basis.
 
 theta is handed on as it is: only its root mean square over each layer is asked for, which no
@@ -25,7 +26,6 @@ from l2lnp import basis
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.kernels.products import matmul
 from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.tasks.base import Optimizee, OptimizeeWithModes
 from l2lnp.tree import Moments
@@ -103,13 +103,20 @@ class InBasis(Optimizer):
     def look(
         self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State
     ) -> tuple[Inputs, State]:
-        if not (self._modes and basis.is_refresh(state[_STEP], self.every)):
+        if not self._modes:
             return super().look(optimizee, theta, batch, context, state)
-        evaluation, moments = cast(OptimizeeWithModes, optimizee).evaluate_with_moments(
-            theta, batch, self.uses_curvature, self.max_width
-        )
-        inputs = self._inputs(evaluation, theta, context)
-        return inputs, self.refreshed(state, inputs.g, moments)
+        task = cast(OptimizeeWithModes, optimizee)
+        wants_h = self.inner.uses_curvature and task.has_h_in_basis
+        if basis.is_refresh(state[_STEP], self.every):
+            evaluation, moments = task.evaluate_with_moments(theta, batch, False, self.max_width)
+            state = self.refreshed(state, evaluation[1], moments)
+            if wants_h:  # which is to be had only now that the axes are known
+                evaluation, _ = task.evaluate_with_moments(theta, batch, True, 0, self._axes(state))
+        elif wants_h:
+            evaluation, _ = task.evaluate_with_moments(theta, batch, True, 0, self._axes(state))
+        else:
+            evaluation = task.evaluate(theta, batch, False)
+        return self._inputs(evaluation, theta, context), state
 
     def refreshed(self, state: State, g: Array, moments: Moments) -> State:
         """Return ``state`` in the axes that follow from new ``moments``; ``g`` decides the first signs."""
@@ -121,10 +128,9 @@ class InBasis(Optimizer):
             m = basis.averaged(n, state[_path(_MOMENT, key)], moments[key])
             found, spectrum = {_path(_MOMENT, key): m}, m.reshape(-1)
             if key in self._rotated:
-                axes = state[_path(_AXES, key)]
-                q = basis.iterated(m, axes) if n else basis.eigenvectors(m, references[key])
+                q = state[_path(_AXES, key)]
+                q, spectrum = basis.iterated(m, q) if n else basis.eigenvectors(m, references[key])
                 found[_path(_AXES, key)] = q
-                spectrum = basis.eigenvalues(m, q) if self.inner.uses_curvature else m
             return found | ({_path(_SPECTRUM, key): spectrum} if self.inner.uses_curvature else {})
 
         after = {**state, _REFRESHES: n + 1}
@@ -171,8 +177,8 @@ class InBasis(Optimizer):
     def _rotated_inputs(self, state: State, axes: Moments, inputs: Inputs) -> Inputs:
         if self._modes and not state[_REFRESHES]:
             raise InputError(f"{self.name}: the basis is formed by `look`, or `refreshed`, before `update`")
-        h = inputs.h
-        if self.inner.uses_curvature and self._modes:
+        h = inputs.h  # in the basis already, where there is one
+        if h is None and self.inner.uses_curvature and self._modes:
             spectra = {key: state[_path(_SPECTRUM, key)] for key in self._modes}
             h = basis.diagonal(self.layout, spectra, inputs.g)
         return inputs._replace(g=self._rotate(axes, inputs.g), h=h)
@@ -186,7 +192,7 @@ class InBasis(Optimizer):
     def _turn(self, before: State, after: State) -> Moments:
         """Return what turns coordinates in the axes of ``before`` into those of ``after``."""
         old, new = self._axes(before), self._axes(after)
-        return {key: matmul(old[key].T, q) for key, q in new.items()}
+        return {key: basis.turn(old[key], q) for key, q in new.items()}
 
     def _axes(self, state: State) -> Moments:
         return {key: state[_path(_AXES, key)] for key in self._rotated}

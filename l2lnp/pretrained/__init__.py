@@ -64,7 +64,6 @@ class LearnedOptimizer:
             found[key] = self.phi[own].astype(wanted.dtype)
         return found
 
-
     def for_each_layer(self, layout: Layout) -> LearnedOptimizer:
         """Return it with an LSTM of its own for each layer, copied from that of the layer's kind."""
         of_kinds = dict.fromkeys((str(t.layer), t.kind) for t in layout.tensors)

@@ -9,7 +9,7 @@ from inspect import signature
 from typing import Any
 
 from l2lnp.backend import load_backend
-from l2lnp.curvature import ADJOINT_MODES, MODES
+from l2lnp.curvature import ADJOINT_MODES, BASIS_MODES, check_basis
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
@@ -50,8 +50,13 @@ def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
     is_learned = name in OPTIMIZERS and OPTIMIZERS[name].learned
     if not is_learned or "pretrained" in given:
         return {}
-    in_coordinates = given.get("optimizer_settings", {}).get("basis") == "coordinates" or (
-        OPTIMIZERS[name].uses_curvature and "curvature" in given
+    own = given.get("optimizer_settings", {})
+    in_coordinates = (
+        own.get("basis") == "coordinates"
+        or own.get("curvature_every", 1) != 1
+        or (
+            OPTIMIZERS[name].uses_curvature and "curvature" in given and given["curvature"] not in BASIS_MODES
+        )
     )
     file = f"{name}-coordinates" if in_coordinates else name
     return {"pretrained": file if file in pretrained_names() else RANDOM}
@@ -95,13 +100,11 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     found: dict[str, Any] = {"optimizer_settings": own}
     if not optimizer.uses_curvature:
         _refuse(given, ["curvature"], f"{name}, which uses gradients alone")
-    elif own["basis"] == "kronecker":
-        _refuse(given, ["curvature"], "the curvature basis, which takes h from its own factors")
-        found["curvature"] = None
     else:
-        found["curvature"] = values["curvature"] or "hesscale"
-        if found["curvature"] not in MODES:
-            raise unknown_name("curvature mode", found["curvature"], MODES)
+        in_basis = own["basis"] == "kronecker"
+        found["curvature"] = values["curvature"] or (None if in_basis else "hesscale")
+        if found["curvature"] is not None:
+            check_basis(found["curvature"], in_basis)
     if not optimizer.learned:
         _refuse(given, ["pretrained", "joint", *JOINT_DEFAULTS], f"{name}, which learns nothing")
         rate = next(f.default for f in fields(optimizer) if f.name == "learning_rate")

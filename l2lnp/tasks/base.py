@@ -32,7 +32,14 @@ class Optimizee(Protocol):
 class OptimizeeWithModes(Optimizee, Protocol):
     """One that the curvature basis can be formed for: its layout says how weights are cut into modes."""
 
+    @property
+    def has_h_in_basis(self) -> bool:
+        """Whether it gives h in the basis, too; otherwise that is made of the moments."""
+
     def evaluate_with_moments(
-        self, theta: Array, batch: Any, wants_h: bool, widest_mode: int
+        self, theta: Array, batch: Any, wants_h: bool, widest_mode: int, axes: Moments | None = None
     ) -> tuple[tuple[float, Array, Array | None], Moments]:
-        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``."""
+        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``.
+
+        With ``axes`` h is in their basis.
+        """

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l2lnp.backend import Array, array_module, to_host
+from l2lnp.curvature import MODES
 from l2lnp.data import Split
 from l2lnp.execution import Execution
 from l2lnp.layers import MeanSquaredError
@@ -59,14 +60,22 @@ class Classification:
         """Return the batch's loss, its g and, where wanted, h at ``theta``."""
         return self.evaluate_with_moments(theta, batch, wants_h, 0)[0]
 
+    @property
+    def has_h_in_basis(self) -> bool:
+        """Whether the mode of h is of the curvature basis."""
+        return self.curvature in MODES and MODES[self.curvature].in_basis
+
     def evaluate_with_moments(
-        self, theta: Array, batch: Batch, wants_h: bool, widest_mode: int
+        self, theta: Array, batch: Batch, wants_h: bool, widest_mode: int, axes: Moments | None = None
     ) -> tuple[Evaluation, Moments]:
-        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``."""
+        """Return what `evaluate` does, and the moments of all modes: whole up to width ``widest_mode``.
+
+        With ``axes`` h is in their basis.
+        """
         mode = self.curvature if wants_h else None
         rng = generator(self.seed, "curvature", batch.step)
         return self.network.evaluate_with_moments(
-            theta, batch.x, self._targets(batch), widest_mode, mode, self.execution, rng
+            theta, batch.x, self._targets(batch), widest_mode, mode, self.execution, rng, axes=axes
         )
 
     def adjoint(

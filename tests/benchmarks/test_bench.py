@@ -26,6 +26,7 @@ TINY = {
     "meta-first-order": partial(jobs.meta, False, n_steps=2, batch_size=4),
     "meta-exact": partial(jobs.meta, True, n_steps=2, batch_size=4),
     "training-step": partial(jobs.training_step, batch_size=4),
+    "basis-big": partial(jobs.curvature_basis, "big", batch_size=4),
     "meta-training": partial(jobs.meta_training_step, n_steps=2, batch_size=4),
 }
 FRAMEWORKS = {"torch": "torch", "torch-compile": "torch", "backpack": "backpack", "jax": "jax"}

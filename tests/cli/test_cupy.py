@@ -47,6 +47,7 @@ def train(capsys, out, *options):
         ("--pretrained", "slstm-coordinates", "--second-derivatives"),
         ("--optimizer", "sou", "--curvature", "monte_carlo"),
         ("--optimizer", "adam"),
+        ("--average", "--weight-decay", "0.5", "--curvature-every", "3", "--frozen"),
         ("--pretrained", "slstm-coordinates", "--frozen"),
     ],
 )

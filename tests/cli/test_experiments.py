@@ -144,7 +144,15 @@ def test_ablate_says_what_h_is_worth(capsys, folder, undrawn):
 
 def test_pretrained_lists_and_describes(capsys):
     listed = l2lnp(capsys, "pretrained")
-    assert "slstm: slstm for each kind of layer" in listed.out
+    assert (
+        "slstm: slstm for each kind of layer (conv, fully_connected); reads g, and h by the eigenvalues"
+        in listed.out
+    )
+    assert (
+        "lstm: lstm for each kind of layer (conv, fully_connected); reads g alone, in the curvature basis\n"
+        in listed.out
+    )
+    assert "reads g, and h by hesscale\n" in listed.out
     shown = l2lnp(capsys, "pretrained", "slstm")
     for part in (
         "sha256:",
@@ -177,6 +185,8 @@ def test_pretrained_lists_and_describes(capsys):
         (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
         (["ablate", "--learned", "a=random-lstm"], "has no h to take away"),
         (["ablate", "--modes", "exat"], "unknown curvature mode 'exat'"),
+        (["ablate", "--modes", "ekfac"], "'ekfac' is of the curvature basis"),
+        (["ablate", "--learned", "a=slstm"], "a has no h to take away"),
         (["pretrained", "slmt"], "unknown learned optimizer 'slmt'"),
     ],
 )

@@ -6,7 +6,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+from l2lnp.pretrained import load_learned_optimizer
 
 TINY = [
     *(

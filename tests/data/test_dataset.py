@@ -93,6 +93,15 @@ def test_every_sample_once_an_epoch(dataset):
     assert sorted(seen) == sorted(split.labels)
 
 
+@pytest.mark.parametrize("batch_size", [1, 5, 6, 36, 40])
+def test_in_order_every_sample_comes_once_the_last_ones_too(dataset, batch_size):
+    split = dataset.split("train")
+    batches = list(split.in_order(batch_size))
+    np.testing.assert_array_equal(np.concatenate([targets for _, targets in batches]), split.labels)
+    for x, targets in batches:
+        np.testing.assert_array_equal(recovered(dataset, x)[0, 0, 0], targets)
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 37])
 def test_refuses_impossible_batch_sizes_at_once(dataset, batch_size):
     with pytest.raises(InputError, match="choose a batch size from 1 to 36"):

@@ -18,6 +18,7 @@ from l2lnp.data.decoding import decode
 from l2lnp.data.folder import list_folder
 from l2lnp.data.hdf5_reading import verify_file
 from l2lnp.data.importing import Settings, import_pictures
+from l2lnp.data.lock import locked
 from l2lnp.data.workers import Job, decode_all
 from l2lnp.errors import InputError
 
@@ -181,6 +182,20 @@ def processes_with(variable):
             if variable.encode() in path.read_bytes().split(b"\0"):
                 found.append(path)
     return found
+
+
+def test_a_second_import_of_the_same_file_says_that_it_waits(tree, tmp_path):
+    out, first = tmp_path / "own.h5", contextlib.ExitStack()
+    first.enter_context(locked(tmp_path / ".own.h5.importing" / "lock", lambda: None))
+
+    def waiting():
+        assert not out.exists()
+        out.write_bytes(b"of the first")
+        first.close()
+
+    with pytest.raises(InputError, match=r"own\.h5 exists already"):
+        import_pictures(list_folder(tree), out, Settings(SHAPE), quiet, waiting)
+    assert out.read_bytes() == b"of the first"
 
 
 def test_other_pictures_or_another_size_start_anew(tree, tmp_path):

@@ -111,6 +111,17 @@ def test_a_split_of_one_window_is_shuffled_as_in_memory(path, monkeypatch):
         np.testing.assert_array_equal(got[0], expected[0])
 
 
+@pytest.mark.parametrize("limit_bytes", [1 << 30, 0], ids=["memory", "streamed"])
+def test_batches_are_the_same_in_every_array_library(path, cupy, limit_bytes):
+    """On a stand-in for CuPy; on a GPU, ``tests/gpu/test_batches.py`` compares them."""
+    split, changes = load_file(path, limit_bytes).split("train"), Augmentation(flip=True, crop_padding=1)
+    drawn = (islice(split.batches(5, 20, 3, xp, augmentation=changes), 12) for xp in (np, cupy))
+    for (x, targets), (x_there, targets_there) in zip(*drawn, strict=True):
+        assert isinstance(x_there, cupy.ndarray)
+        np.testing.assert_array_equal(x_there.get(), x)
+        np.testing.assert_array_equal(targets_there.get(), targets)
+
+
 def test_refuses_impossible_shares_at_once(path):
     split = load_file(path, 0).split("train")
     with pytest.raises(InputError, match="shared equally by 3"):

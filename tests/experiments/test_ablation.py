@@ -82,3 +82,10 @@ def test_an_optimizer_without_h_does_not_notice():
     own, other = (run_job(job(5, **SLSTM, h=h)) for h in ("as it is", "shuffled"))
     assert own.losses[0] == other.losses[0]
     assert (own.losses[1:] != other.losses[1:]).all()
+
+
+def test_in_the_basis_h_is_changed_where_it_is_that_of_single_samples():
+    settings = {"pretrained": "slstm", "joint": False, "curvature": "ekfac"}
+    own, zero, shuffled = (run_job(job(5, **settings, h=h)) for h in ("as it is", "zero", "shuffled"))
+    assert own.losses[0] == zero.losses[0] == shuffled.losses[0]
+    assert len({result.losses[-1] for result in (own, zero, shuffled)}) == 3

@@ -239,11 +239,14 @@ def test_a_command_is_shown_without_places_of_one_machine(words, shown):
     assert command_without_places(words) == shown
 
 
+UNDECAYED = {"optimizer_settings": {"weight_decay": 0.0}}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a=slstm", {"pretrained": "slstm", "joint": False}),
-        ("a=slstm:joint", {"pretrained": "slstm", "joint": True}),
+        ("a=slstm", {"pretrained": "slstm", "joint": False, **UNDECAYED}),
+        ("a=slstm:joint", {"pretrained": "slstm", "joint": True, **UNDECAYED}),
         ("a=random-lstm", {"optimizer": "lstm", "pretrained": "random", "joint": True}),
         (
             "a=slstm:curvature=exact_head:schedule=cosine",
@@ -251,8 +254,12 @@ def test_a_command_is_shown_without_places_of_one_machine(words, shown):
                 "pretrained": "slstm",
                 "joint": False,
                 "curvature": "exact_head",
-                "optimizer_settings": {"schedule": "cosine"},
+                "optimizer_settings": {"weight_decay": 0.0, "schedule": "cosine"},
             },
+        ),
+        (
+            "a=slstm:weight_decay=0.2",
+            {"pretrained": "slstm", "joint": False, "optimizer_settings": {"weight_decay": 0.2}},
         ),
     ],
 )

@@ -8,7 +8,8 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2lnp.layers import LSTM, Conv2D, FullyConnected
+from l2lnp.layers import LSTM, Conv2D, FullyConnected, conv
+from l2lnp.layers.conv import COLUMNS_PER_ROW, LEAST_POSITIONS, looked_at
 from l2lnp.layers.fully_connected import cut_in_two
 
 N = 12  # samples of the whole batch, of which a layer may see a part
@@ -51,13 +52,43 @@ def test_convolution(case, n_samples, seed):
     (i, j), (s, t) = layer.window.size, layer.window.stride
     _, rows, columns, _ = g_y.shape
     outputs, inputs = np.zeros((layer.n_out, layer.n_out)), np.zeros((layer.fan_in, layer.fan_in))
-    for n, r, c in product(range(n_samples), range(rows), range(columns)):
+    seen = looked_at(rows, columns, max(LEAST_POSITIONS, int(np.ceil(COLUMNS_PER_ROW * layer.fan_in / N))))
+    for n, position in product(range(n_samples), seen):
+        r, c = divmod(position, columns)
         patch = padded[:, r * s : r * s + i, c * t : c * t + j, n].reshape(-1)
-        inputs += np.outer(patch, patch) / (N * rows * columns)
-        outputs += N * np.outer(g_y[:, r, c, n], g_y[:, r, c, n])
+        inputs += np.outer(patch, patch) / (N * len(seen))
+        outputs += N * rows * columns / len(seen) * np.outer(g_y[:, r, c, n], g_y[:, r, c, n])
     assert layer.modes(shape) == (layer.n_out, layer.fan_in)
     np.testing.assert_allclose(factors[0], outputs, atol=1e-12)
     np.testing.assert_allclose(factors[1], inputs, atol=1e-12)
+
+
+@pytest.mark.parametrize("picture", [(1, 1), (2, 3), (8, 8), (24, 24), (32, 32), (7, 40)])
+@pytest.mark.parametrize("n", [1, 8, 17, 100])
+def test_positions_that_are_looked_at_are_spread_over_the_picture(picture, n):
+    rows, columns = picture
+    seen = looked_at(rows, columns, n)
+    assert len(set(seen)) == len(seen)
+    assert seen.min() >= 0
+    assert seen.max() < rows * columns
+    assert len(seen) == rows * columns if rows * columns <= n else 0.7 * n <= len(seen) <= n
+    if 8 <= n < rows * columns:
+        for along, length in zip(np.divmod(seen, columns), picture, strict=True):
+            assert 0.2 < (along >= length / 2).mean() < 0.8
+            assert 0.2 < (along % 2).mean() < 0.8, "it falls in with a pooling over two"
+
+
+def test_of_equal_positions_it_does_not_matter_how_many_are_looked_at(monkeypatch):
+    rng = np.random.default_rng(0)
+    layer = Conv2D(2, 3, 1)
+    x = np.broadcast_to(rng.normal(size=(2, 1, 1, 5)), (2, 9, 9, 5))
+    params = {name: rng.normal(size=shape) for name, shape in layer.param_shapes().items()}
+    y, cache = layer.forward(params, x)
+    g_y = np.broadcast_to(rng.normal(size=(3, 1, 1, 5)), y.shape)
+    some = layer.moments(params, cache, g_y, N, (3, 2), 100)
+    monkeypatch.setattr(conv, "LEAST_POSITIONS", 100)
+    for key, factor in layer.moments(params, cache, g_y, N, (3, 2), 100).items():
+        np.testing.assert_allclose(some[key], factor)
 
 
 @given(strategies.lstms(), st.integers(1, 3), seeds)

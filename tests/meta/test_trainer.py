@@ -1,6 +1,7 @@
 """Meta-training: it learns, goes on exactly, and never meets what it is judged by."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from l2lnp.data import load_dataset
 from l2lnp.errors import InputError
 from l2lnp.meta.folder import MetaFolder, as_line
-from l2lnp.meta.trainer import MetaSettings, MetaTrainer, meta_train
+from l2lnp.meta.settings import MetaSettings
+from l2lnp.meta.trainer import MetaTrainer, meta_train
 from l2lnp.pretrained import load_learned_optimizer, save_learned_optimizer
 from l2lnp.runs.resolving import PRETRAINED_WEIGHT_DECAY, resolve
 from l2lnp.tasks.distribution import Distribution
@@ -53,7 +55,17 @@ IN_BASIS = replace(
 )
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, IN_BASIS], ids=["coordinates", "kronecker"])
+HELD = replace(SETTINGS, curvature_every="1-4")
+
+
+IMITATING = replace(IN_BASIS, imitation=0.5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [SETTINGS, IN_BASIS, HELD, IMITATING],
+    ids=["coordinates", "kronecker", "h held", "imitation"],
+)
 def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(settings, distribution, tmp_path):
     trainer = MetaTrainer(settings, distribution)
     whole, reports = run(trainer, trainer.start())
@@ -142,6 +154,15 @@ def test_the_learned_optimizer_says_that_it_works_in_the_basis(distribution, tmp
     assert settings.curvature is None
 
 
+def test_an_optimizer_learns_with_ekfac_and_says_so(distribution):
+    settings = replace(IN_BASIS, curvature="ekfac", n_episodes=1)
+    trainer = MetaTrainer(settings, distribution)
+    end, _ = run(trainer, trainer.start())
+    assert trainer.learned_optimizer(end).curvature == "ekfac"
+    with pytest.raises(InputError, match="give --basis kronecker"):
+        replace(SETTINGS, curvature="ekfac")
+
+
 def test_the_rate_falls_by_a_cosine():
     assert SETTINGS.rate(0) == pytest.approx(3e-3)
     assert SETTINGS.rate(2) == pytest.approx(3e-3 * 0.51)
@@ -205,3 +226,54 @@ def test_impossible_settings_are_refused(distribution):
         Distribution.find("mixtur")
     with pytest.raises(InputError, match="no batch size fits"):
         Distribution("big", TINY.replace("[16, 32]", "[5000]")).draw(0, 0)
+
+
+def test_the_steps_that_h_is_held_are_drawn_for_each_episode(distribution):
+    drawn = [HELD.draw_curvature_every(index, "train") for index in range(300)]
+    assert set(drawn) == {1, 2, 3, 4}
+    assert drawn.count(1) > 2 * drawn.count(4)
+    assert [SETTINGS.draw_curvature_every(index, "train") for index in range(5)] == [1] * 5
+    own = [
+        MetaTrainer(s, distribution).learned_optimizer(MetaTrainer(s, distribution).start()).settings
+        for s in (HELD, replace(HELD, curvature_every="3"))
+    ]
+    assert [settings["curvature_every"] for settings in own] == [1, 3]
+
+
+@pytest.mark.parametrize("text", ["0", "x", "1-2-3", "5-2", "", "-3"])
+def test_an_impossible_range_of_steps_is_refused(text):
+    with pytest.raises(InputError, match="curvature_every must"):
+        replace(SETTINGS, curvature_every=text)
+
+
+def test_h_is_held_by_those_that_read_it():
+    with pytest.raises(InputError, match="curvature_every is for slstm in coordinates"):
+        replace(IN_BASIS, curvature_every="1-4")
+
+
+def test_a_share_of_the_episodes_imitates(distribution):
+    trainer = MetaTrainer(IMITATING, distribution)
+    phis, reports = [trainer.start().phi], []
+    progress = trainer.start()
+    for _ in range(4):
+        progress, report = trainer.run_episode(progress)
+        phis.append(progress.phi)
+        reports.append(report)
+    imitated = [report.title.endswith(", imitation") for report in reports]
+    assert 0 < sum(imitated) < 4
+    for before, after in pairwise(phis):
+        assert any((after[key] != value).any() for key, value in before.items())
+    # theta goes the teacher's way, whatever phi is
+    of_teacher = [report.mean_loss for report, it in zip(reports, imitated, strict=True) if it]
+    other = MetaTrainer(replace(IMITATING, clip_norm=0.5), distribution)
+    progress, again = other.start(), []
+    for _ in range(4):
+        progress, report = other.run_episode(progress)
+        again.append(report.mean_loss)
+    assert [loss for loss, it in zip(again, imitated, strict=True) if it] == of_teacher
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_an_impossible_share_of_imitation_is_refused(share):
+    with pytest.raises(InputError, match="imitation is a share"):
+        replace(SETTINGS, imitation=share)

@@ -16,7 +16,8 @@ from .optimizees import CONTEXT, LogCosh, enlivened, meta_loss
 LAYOUT = Layout.of_layers([("conv", {"w": (2, 2), "b": (2,)}), ("fully_connected", {"w": (3,)})])
 P = LAYOUT.n_coordinates
 
-names = st.sampled_from([*sorted(OPTIMIZERS), "slstm in units of the weights"])
+HELD = ("slstm with h held", "sou with h held")
+names = st.sampled_from([*sorted(OPTIMIZERS), "slstm in units of the weights", *HELD])
 lengths = st.integers(1, 6)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -28,10 +29,12 @@ class Problem:
         rng = self.rng = np.random.default_rng(seed)
         log_cosh = LogCosh.random(rng, LAYOUT, n_rows=12)
         self.optimizee = Quadratic(log_cosh.w, log_cosh.y) if quadratic else log_cosh
-        name, _, unit = name.partition(" ")
+        name, _, how = name.partition(" ")
         settings = {"n_units": (3, 2)} if OPTIMIZERS[name].learned else {"learning_rate": 0.05}
-        if unit:
+        if how == "in units of the weights":
             settings["step_unit"] = "weights"
+        if how == "with h held":
+            settings["curvature_every"] = 3
         self.optimizer = make_optimizer(name, LAYOUT, weight_decay=0.3 * (seed % 3), **settings)
         self.phi = enlivened(self.optimizer.init_phi(rng), rng)
         self.theta = rng.normal(size=P)
@@ -110,6 +113,7 @@ def test_two_halves_joined_are_one_unroll(name, n_steps, seed, exact):
             state,
             problem.batches[:-1][part],
             weights[part],
+            CONTEXT._replace(step=part.start),
         )
         parts.append(tape)
     np.testing.assert_array_equal(theta, end.theta)

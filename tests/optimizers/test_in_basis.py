@@ -128,6 +128,29 @@ def test_h_in_the_basis_is_the_diagonal_of_the_kronecker_product():
     np.testing.assert_allclose(h[4]["w"].reshape(product.shape), product, rtol=1e-5, atol=1e-10)
 
 
+def test_h_of_single_samples_is_taken_along_the_new_axes():
+    task = Task.of("max_pooling", 2)
+    task.has_h_in_basis = True
+    theta, *_ = draw_batch(task.network)
+    optimizer = make("slstm", task.layout, basis_every=3)
+    state = optimizer.init_state(theta)
+    for step in range(6):
+        before = state
+        inputs, state = optimizer.look(task, theta, step % 2, Context(step, 30, N), state)
+        assert (state is before) == (step == 5)
+        axes = optimizer._axes(state)
+        expected, _ = task.network.evaluate_with_moments(
+            theta, *task.batches[step % 2], 0, "ekfac", axes=axes
+        )
+        np.testing.assert_array_equal(inputs.h, expected.h)
+        np.testing.assert_array_equal(inputs.g, expected.g)
+        np.testing.assert_array_equal(optimizer._rotated_inputs(state, axes, inputs).h, expected.h)
+        u, state = optimizer.update(enlivened(optimizer), state, inputs)
+        theta = theta + u
+    adam = make("adam", task.layout)
+    assert adam.look(task, theta, 0, Context(), adam.init_state(theta))[0].h is None
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "soap"])
 @pytest.mark.parametrize("step", [0, 5])
 def test_update_adjoint_is_the_slope_of_update(name, step):

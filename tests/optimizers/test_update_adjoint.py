@@ -24,7 +24,7 @@ def projection(optimizer, a_u, a_state, phi, state, inputs):
     return a_u @ u + sum(np.vdot(a, after[key]) for key, a in a_state.items())
 
 
-def draw(optimizer, rng, t):
+def draw(optimizer, rng, t, counts=None):
     """phi, a state after ``t`` steps, inputs, and cotangents; v and its like are positive."""
     phi = {key: 0.5 * rng.normal(size=value.shape) for key, value in optimizer.init_phi(rng).items()}
     state = {
@@ -33,6 +33,7 @@ def draw(optimizer, rng, t):
     }
     if "t" in state:
         state["t"] = t
+    state |= counts or {}
     inputs = Inputs(rng.uniform(0.5, 2.0), *rng.normal(size=(3, P)), CONTEXT)
     a_state = {
         key: rng.normal(size=value.shape) for key, value in state.items() if not isinstance(value, int)
@@ -40,9 +41,9 @@ def draw(optimizer, rng, t):
     return phi, state, inputs, rng.normal(size=P), a_state
 
 
-def check(optimizer, seed, t):
+def check(optimizer, seed, t, counts=None):
     rng = np.random.default_rng(seed)
-    phi, state, inputs, a_u, a_state = draw(optimizer, rng, t)
+    phi, state, inputs, a_u, a_state = draw(optimizer, rng, t, counts)
     a = optimizer.update_adjoint(phi, state, inputs, a_u, a_state)
 
     def close(analytic, v, function):
@@ -57,7 +58,8 @@ def check(optimizer, seed, t):
     for key, value in phi.items():
         close(a.phi[key], value, lambda v, key=key: of(phi=phi | {key: v}))
     for key in a_state:
-        close(a.state.get(key, 0.0), state[key], lambda v, key=key: of(state=state | {key: v}))
+        analytic = a.state.get(key, np.zeros_like(state[key]))
+        close(analytic, state[key], lambda v, key=key: of(state=state | {key: v}))
     for name, value in inputs._replace(context=None)._asdict().items():
         if value is None:
             continue
@@ -92,6 +94,14 @@ def test_learned(name, head, per, unit, chunk, seed, t):
     settings = {"head": head, "per": per, "step_unit": unit, "schedule": schedule, **SMALL}
     optimizer = make_optimizer(name, LAYOUT, execution=Execution(chunk=chunk), **settings)
     check(optimizer, seed, t)
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+@pytest.mark.parametrize("name", ["sou", "slstm"])
+def test_h_that_is_held(name, is_fresh):
+    own = SMALL if name == "slstm" else {}
+    optimizer = make_optimizer(name, LAYOUT, curvature_every=2, **own)
+    check(optimizer, 5, 3, {"curvature/step": 4 if is_fresh else 3})
 
 
 @given(

@@ -29,6 +29,7 @@ VARIANTS = {
     "adam": {"optimizer": "adam"},
     "sou, row-lstm": {"optimizer": "sou", "network": "row-lstm"},
     "streamed, augmented": {"optimizer": "adam", "memory_limit_mb": 0, "flip": True, "crop_padding": 1},
+    "h held": {"unroll_length_steps": 4, "optimizer_settings": {"curvature_every": 3}},
     "averaged": {"average": True, "unroll_length_steps": 4},
     "soap": {"optimizer": "soap", "optimizer_settings": {"basis_every": 3}},
     "slstm in the basis": {
@@ -64,6 +65,17 @@ def test_a_run_interrupted_at_any_step_ends_as_one_that_never_was(tmp_path, sett
         assert run.training.step <= stop_at
     assert not go(run)[0].interrupted
     same_end(whole.folder, run.folder)
+
+
+def test_h_held_for_one_step_changes_no_byte(tmp_path):
+    ends = []
+    for k in (None, 1, 3):
+        own = {"basis": "coordinates"} | ({"curvature_every": k} if k else {})
+        run = begin_short(tmp_path / f"{k}", optimizer_settings=own)
+        go(run)
+        ends.append(run.folder)
+    same_end(ends[0], ends[1])
+    assert ends[0].load_checkpoint().theta.tobytes() != ends[2].load_checkpoint().theta.tobytes()
 
 
 def test_threads_change_no_byte_even_from_session_to_session(tmp_path):

@@ -75,6 +75,14 @@ def test_a_pretrained_file_brings_its_optimizer_with_it(pretrained):
     assert resolve({"pretrained": pretrained, "joint": False}).unroll_length_steps is None
 
 
+def test_ekfac_is_of_the_curvature_basis():
+    settings = resolve({"curvature": "ekfac"})
+    assert (settings.pretrained, settings.curvature) == ("slstm", "ekfac")
+    in_basis = {"optimizer": "sou", "optimizer_settings": {"basis": "kronecker"}}
+    assert resolve({**in_basis, "curvature": "ekfac"}).curvature == "ekfac"
+    assert resolve(in_basis).curvature is None
+
+
 def test_a_pretrained_optimizer_decays_the_weights_unless_asked_not_to(pretrained):
     assert resolve({}).optimizer_settings["weight_decay"] == PRETRAINED_WEIGHT_DECAY
     assert resolve({"pretrained": "random"}).optimizer_settings["weight_decay"] == 0.0
@@ -82,6 +90,13 @@ def test_a_pretrained_optimizer_decays_the_weights_unless_asked_not_to(pretraine
         own = {"weight_decay": decay}
         asked = resolve({"pretrained": pretrained, "optimizer_settings": own})
         assert asked.optimizer_settings["weight_decay"] == decay
+
+
+def test_h_is_held_in_coordinates_alone():
+    assert resolve({"optimizer_settings": {"curvature_every": 3}}).pretrained == "slstm-coordinates"
+    assert resolve({}).optimizer_settings["curvature_every"] == 1
+    with pytest.raises(InputError, match="unknown setting of adam 'curvature_every'"):
+        resolve({"optimizer": "adam", "optimizer_settings": {"curvature_every": 3}})
 
 
 def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
@@ -118,6 +133,13 @@ def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
             "--curvature does not apply to adam, which uses gradients",
         ),
         ({"optimizer": "lstm", "curvature": "exact"}, "--curvature does not apply to lstm"),
+        (
+            {"optimizer": "sou", "curvature": "ekfac"},
+            "of the curvature basis: give --basis kronecker with it",
+        ),
+        ({"pretrained": "slstm-coordinates", "curvature": "ekfac"}, "give --basis kronecker with it"),
+        ({"pretrained": "slstm", "curvature": "exact"}, "'exact' does not apply to the curvature basis"),
+        ({"second_derivatives": True, "curvature": "ekfac"}, "cannot go through --curvature ekfac"),
         ({"optimizer": "sou", "joint": True}, "--joint does not apply to sou, which learns nothing"),
         ({"optimizer": "sgd", "unroll_length_steps": 3}, "--unroll-length does not apply to sgd"),
         ({"pretrained": "random", "joint": False}, "--frozen needs a pretrained optimizer"),
