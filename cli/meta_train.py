@@ -156,7 +156,7 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
     if (basis := given.pop("basis")) is not None:
         own["basis"] = basis
     if given["pretrained"] is None:
-        name = name or "slstm"
+        name = name or MetaSettings.optimizer
         inner: dict[str, Any] = {**UNIVERSAL[name], **own}
     else:
         learned = load_learned_optimizer(given["pretrained"])
@@ -167,7 +167,9 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
             )
         name, inner = learned.name, {**learned.settings, **own}
         curvature = curvature or learned.curvature
-    return MetaSettings(optimizer=name, optimizer_settings=inner, curvature=curvature or "hesscale", **given)
+    return MetaSettings(
+        optimizer=name, optimizer_settings=inner, curvature=curvature or MetaSettings.curvature, **given
+    )
 
 
 def _run(

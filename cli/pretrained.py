@@ -71,7 +71,7 @@ def _command(learned: LearnedOptimizer) -> str:
     import ast
 
     from l2lnp.cli.meta_train import command as meta_train
-    from l2lnp.meta.settings import UNIVERSAL
+    from l2lnp.meta.settings import UNIVERSAL, MetaSettings
     from l2lnp.runs.resolving import own_settings
 
     line = next((s for s in learned.provenance.splitlines() if s.startswith("MetaSettings(")), None)
@@ -82,9 +82,10 @@ def _command(learned: LearnedOptimizer) -> str:
     assert isinstance(call, ast.Call)
     settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     words = ["l2lnp", "meta-train", "--tasks", source[1], "--data-dir", "DATA"]
+    defaults = vars(MetaSettings())
     for option in meta_train.params:
         value = settings.get(option.name)
-        if value is not None and value != option.default:
+        if value is not None and value != defaults[option.name]:
             words += [option.opts[0], str(value)]
     default = own_settings(learned.name, {})
     usual = {**default, **UNIVERSAL[learned.name]}

@@ -92,7 +92,7 @@ def _default_text(name: str) -> str:
     special = {
         "learning_rate": "by optimizer",
         "curvature": "hesscale",
-        "joint": "joint",
+        "joint": "frozen; joint if it begins random or an option of joint learning is given",
         "curvature_every": 1,
         "second_derivatives": "no-second-derivatives",
         "threads": "all cores",

@@ -64,8 +64,7 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     "--joint/--frozen",
     "joint",
     default=None,
-    help="Learn the optimizer while it trains the network, or not.  [default: --frozen, but --joint if it "
-    "begins random or an option of joint learning is given]",
+    help="Learn the optimizer while it trains the network, or not.",
 )
 @setting(
     "--pretrained",

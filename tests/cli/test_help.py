@@ -49,8 +49,9 @@ def test_the_help_of_train_has_every_setting_with_its_default_and_all_names(caps
     numbers = [
         f"{JOINT_DEFAULTS[name]:g}" for name in ("unroll_length_steps", "meta_learning_rate", "clip_norm")
     ]
-    for default in ("digits", "small", "slstm", "hesscale", "joint", "600", "128", "float32", *numbers):
+    for default in ("digits", "small", "slstm", "hesscale", "600", "128", "float32", *numbers):
         assert f"[default: {default}]" in text
+    assert text.count("[default: frozen; joint if") == 1
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -10,11 +10,18 @@ from l2lnp.optimizers import make_optimizer
 from l2lnp.pretrained import load_learned_optimizer, pretrained_names
 from l2lnp.tasks.classification import Batch, Classification
 
-FILES = {"lstm": "kronecker", "slstm": "kronecker", "slstm-coordinates": "coordinates"}
+BASES = {
+    "lstm": "kronecker",
+    "lstm-coordinates": "coordinates",
+    "slstm": "kronecker",
+    "slstm-coordinates": "coordinates",
+}
+# Mean training loss over 80 steps that each must stay below; it begins at 2.3 or more.
+BARS = {"lstm": 0.4, "lstm-coordinates": 0.75, "slstm": 0.4, "slstm-coordinates": 0.6}
 
 
 @pytest.mark.parametrize("network_name", ["small", "big"])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", BASES)
 def test_it_trains_networks_it_was_not_made_for_without_tuning(name, network_name):
     learned = load_learned_optimizer(name)
     dataset = load_dataset("digits")
@@ -27,13 +34,13 @@ def test_it_trains_networks_it_was_not_made_for_without_tuning(name, network_nam
     for step, (x, labels) in zip(range(80), dataset.split("train").batches(0, 64), strict=False):
         training, report = learner.step(training, task, Batch(step, x, labels))
         losses.append(report.loss)
-    assert np.mean(losses) < 0.6
+    assert np.mean(losses) < BARS[name]
     assert training.n_restarts == 0
 
 
 def test_they_say_where_they_come_from():
-    assert pretrained_names() == sorted(FILES)
-    for name, basis in FILES.items():
+    assert pretrained_names() == sorted(BASES)
+    for name, basis in BASES.items():
         learned = load_learned_optimizer(name)
         assert (learned.name, learned.settings.get("basis", "coordinates")) == (name.partition("-")[0], basis)
         assert "meta-trained" in learned.provenance
