@@ -158,7 +158,7 @@ def _run(
     entrants = [one.entrant(horizons) for one in learned]
     if not entrants and not names:
         raise InputError("nothing to compare: give --learned or --optimizers")
-    with shown_runner(cache, workers) as runner:
+    with shown_runner(cache, workers, common["backend"]) as runner:
         questions = [(name, n) for name in names for n in horizons]
         found = tune(
             common, questions, TunedFile(tuned or cache / "tuned.json"), runner, for_tuning, click.echo

@@ -14,7 +14,7 @@ import click
 
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
-from l2lnp.cli.settings_options import Name, known_names
+from l2lnp.cli.settings_options import Name, backend_option, known_names
 
 if TYPE_CHECKING:
     from l2lnp.experiments.running import JobsProgress, Runner
@@ -47,8 +47,9 @@ _SHARED = (
     click.option(
         "--workers",
         type=click.IntRange(1),
-        help="Processes, each with one thread.  [default: all cores]",
+        help="Processes, each with one thread.  [default: all cores; 1 on a GPU]",
     ),
+    backend_option,
 )
 
 _TUNING = (
@@ -94,14 +95,15 @@ def tuning_options(command: Any) -> Any:
 
 
 @contextmanager
-def shown_runner(cache: Path, workers: int | None) -> Iterator[Runner]:
+def shown_runner(cache: Path, workers: int | None, backend: str) -> Iterator[Runner]:
     """Give a runner that shows its jobs; after an interruption say how to go on."""
     from l2lnp.execution import available_cores
     from l2lnp.experiments.running import Runner
 
+    n_workers = workers or (available_cores() if backend == "numpy" else 1)
     with caught_interrupts() as is_interrupted, _shown() as watch:
         try:
-            yield Runner(cache, workers or available_cores(), watch, is_interrupted)
+            yield Runner(cache, n_workers, watch, is_interrupted)
         except KeyboardInterrupt:
             click.echo(f"finished jobs are kept in {cache}: the same command goes on from there")
             raise

@@ -5,20 +5,14 @@ from __future__ import annotations
 import click
 
 from l2lnp.cli import FAILURE
-from l2lnp.cli.settings_options import Name, known_names
+from l2lnp.cli.settings_options import Name, backend_option, known_names
 
 
 @click.command("gradcheck")
 @click.option(
     "--layer", type=Name(known_names("layer")), help="Only this layer, loss, or 'network'.  [default: all]"
 )
-@click.option(
-    "--backend",
-    type=Name(known_names("backend")),
-    default="numpy",
-    show_default=True,
-    help="numpy, cupy or auto.",
-)
+@backend_option
 @click.option(
     "--dtype",
     type=Name(known_names("dtype")),
@@ -36,18 +30,15 @@ def command(layer: str | None, backend: str, dtype: str, seed: int) -> int | Non
     a check: the largest error found, relative, and the tolerance. Ends with exit code 1 if any
     error is larger.
     """
-    from l2lnp.backend import load_backend, why_auto
+    from l2lnp.backend import load_backend
     from l2lnp.checking import gradcheck_all
     from l2lnp.errors import unknown_name
     from l2lnp.runs.resolving import DTYPES
 
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    xp = load_backend(backend)
-    if backend == "auto":
-        click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")
     n_failed = n_checks = 0
-    for check in gradcheck_all(layer, seed, xp, dtype):
+    for check in gradcheck_all(layer, seed, load_backend(backend), dtype):
         if n_checks == 0:
             click.echo(f"{'layer':20}{'pass':32}{'error':>10}{'tolerance':>12}  verdict")
         verdict = "ok" if check.passed else "FAILED"

@@ -11,7 +11,7 @@ import click
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
-from l2lnp.cli.settings_options import BASIS_HELP, Name, known_names, parse_assignments
+from l2lnp.cli.settings_options import BASIS_HELP, Name, backend_option, known_names, parse_assignments
 from l2lnp.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,8 +104,15 @@ if TYPE_CHECKING:
 @click.option("--validation-steps", type=int, default=150, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=int, default=1, show_default=True, help="Changes the time, never the result.")
+@backend_option
 def command(
-    tasks: str, data_dir: Path | None, out: Path | None, resume: Path | None, threads: int, **given: Any
+    tasks: str,
+    data_dir: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    threads: int,
+    backend: str,
+    **given: Any,
 ) -> int | None:
     """Meta-train an optimizer on a distribution of tasks.
 
@@ -113,20 +120,22 @@ def command(
     `l2lnp train --pretrained`), chosen on tasks and pictures held out of the
     training split. Ctrl-C saves before it stops.
     """
+    from l2lnp.backend import load_backend
     from l2lnp.execution import Execution
     from l2lnp.meta.folder import MetaFolder
     from l2lnp.meta.trainer import MetaTrainer
     from l2lnp.tasks.distribution import Distribution
 
+    xp = load_backend(backend)
     if resume is not None:
         folder = MetaFolder(resume)
         settings, distribution = folder.read()
-        trainer = MetaTrainer(settings, distribution, Execution(threads))
+        trainer = MetaTrainer(settings, distribution, Execution(threads), xp)
         progress, reports = folder.load()
     else:
         distribution = Distribution.find(tasks, data_dir)
         settings = _settings(given)
-        trainer = MetaTrainer(settings, distribution, Execution(threads))
+        trainer = MetaTrainer(settings, distribution, Execution(threads), xp)
         progress, reports = trainer.start(), []
         folder = MetaFolder(out or _free_name(tasks))
         folder.create(settings, distribution)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 import click
@@ -67,8 +68,33 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
     return names
 
 
+BACKEND_HELP = "auto: cupy where it can run, else numpy."
 BASIS_HELP = "What the optimizer works in: the parameters' own coordinates, or the curvature basis."
 WEIGHT_DECAY_HELP = "How fast parameters decay, per pass through the data; it follows the schedule."
+
+
+def chosen_backend(name: str) -> ModuleType:
+    """Return the array library called ``name``; of ``"auto"`` say what it is, and why."""
+    from l2lnp.backend import load_backend, why_auto
+
+    xp = load_backend(name)
+    if name == "auto":
+        click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")
+    return xp
+
+
+def _name_of_chosen(context: click.Context, _: click.Parameter, name: str) -> str:
+    return name if context.resilient_parsing else chosen_backend(name).__name__
+
+
+backend_option = click.option(  # of commands that have no `TrainSettings`; "auto" never reaches them
+    "--backend",
+    type=Name(known_names("backend")),
+    default="numpy",
+    show_default=True,
+    callback=_name_of_chosen,
+    help=BACKEND_HELP,
+)
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock, shown_progress
 from l2lnp.cli.settings_options import (
+    BACKEND_HELP,
     BASIS_HELP,
     WEIGHT_DECAY_HELP,
     Name,
     Setting,
+    chosen_backend,
     known_names,
     parse_assignments,
 )
@@ -99,7 +101,7 @@ def setting(*spellings: str, **attributes: Any) -> Any:
 @setting("--steps", type=int, help="Updates of the network.")
 @setting("--batch-size", type=int, help="Pictures in a mini-batch.")
 @setting("--seed", type=int, help="Of all random draws.")
-@setting("--backend", type=Name(known_names("backend")), help="auto: cupy where it can run, else numpy.")
+@setting("--backend", type=Name(known_names("backend")), help=BACKEND_HELP)
 @setting("--dtype", type=Name(known_names("dtype")), help="Precision of all numbers.")
 @setting("--threads", type=int, help="Changes the time, never the result.")
 @setting("--log-every", "log_every_steps", type=int, help="Steps between lines of metrics.jsonl.")
@@ -151,12 +153,9 @@ def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int 
 
     in_file = read_config(config) if config else {}
     own = {**in_file.get("optimizer_settings", {}), **given.get("optimizer_settings", {})}
-    settings = resolve({**in_file, **given, "optimizer_settings": own})
     if given.get("backend") == "auto":
-        from l2lnp.backend import load_backend, why_auto
-
-        why = why_auto(load_backend(settings.backend))
-        click.echo(f"backend {settings.backend}, chosen by auto: {why}")
+        given["backend"] = chosen_backend("auto").__name__
+    settings = resolve({**in_file, **given, "optimizer_settings": own})
     with caught_interrupts() as is_interrupted:
         run = begin(settings, out)
         with run.folder.lock():

@@ -50,7 +50,7 @@ def command(
 
     file = TunedFile(tuned or cache / "tuned.json")
     asked = [(name, n) for name in optimizers or available() for n in horizons]
-    with shown_runner(cache, workers) as runner:
+    with shown_runner(cache, workers, common["backend"]) as runner:
         found = tune(common, asked, file, runner, tuning_seeds(n_tuning_seeds), click.echo)
     rows = [
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -43,6 +44,16 @@ def to_host(a: Array) -> np.ndarray:
 def to_backend(xp: ModuleType, a: np.ndarray) -> Array:
     """Move the host array ``a`` to the library ``xp``; the inverse of `to_host`."""
     return a if xp is np else xp.asarray(a)
+
+
+def tree_to_host(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy all arrays of ``tree`` to host memory; whole numbers among them stay what they are."""
+    return {key: value if isinstance(value, int) else to_host(value) for key, value in tree.items()}
+
+
+def tree_to_backend(xp: ModuleType, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Move all arrays of ``tree`` to the library ``xp``; the inverse of `tree_to_host`."""
+    return {key: value if isinstance(value, int) else to_backend(xp, value) for key, value in tree.items()}
 
 
 def why_auto(xp: ModuleType) -> str:

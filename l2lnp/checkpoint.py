@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from l2lnp.backend import to_host
+from l2lnp.backend import to_host, tree_to_host
 from l2lnp.errors import InputError
 from l2lnp.meta.joint import Training
 from l2lnp.network import Sequential
@@ -64,7 +64,7 @@ class Checkpoint:
     def learned_optimizer(self) -> LearnedOptimizer:
         """Return the optimizer with its present phi."""
         provenance = f"a run of l2lnp {VERSION}, step {self.step}, with the settings:\n{self.config}"
-        phi = {key: to_host(value) for key, value in self.boundary.phi.items()}
+        phi = tree_to_host(self.boundary.phi)
         return LearnedOptimizer(self.optimizer, self.optimizer_settings, self.curvature, phi, provenance)
 
 

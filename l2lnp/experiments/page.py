@@ -67,10 +67,12 @@ def _settings(about: dict[str, Any]) -> str:
         if tuning
         else ""
     )
+    backend = about.get("backend", "numpy")  # which pages made before it was asked for do not say
+    where = "" if backend == "numpy" else f", backend {backend}"
     return (
-        f"Data {about['data']}, network {about['network']}, batch {about['batch_size']}; {len(seeds)} seeds "
-        f"({', '.join(map(str, seeds))}), for each of them the same initial weights and mini-batches for "
-        f"every contender. Values are means ± deviations over seeds.{tuned}"
+        f"Data {about['data']}, network {about['network']}, batch {about['batch_size']}{where}; "
+        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), for each of them the same initial weights and "
+        f"mini-batches for every contender. Values are means ± deviations over seeds.{tuned}"
     )
 
 

@@ -18,10 +18,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from l2lnp.backend import to_backend, tree_to_backend, tree_to_host
 from l2lnp.curvature import BASIS_MODES
 from l2lnp.errors import DivergedError
 from l2lnp.execution import Execution
@@ -62,14 +64,22 @@ class Report(NamedTuple):
 
 
 class MetaTrainer:
-    """Runs episodes; holds no state but caches, so that a run can go on from any `Progress`."""
+    """Runs episodes; holds no state but caches, so that a run can go on from any `Progress`.
+
+    Episodes run on arrays of the library ``xp``; a `Progress` always holds NumPy's.
+    """
 
     def __init__(
-        self, settings: MetaSettings, distribution: Distribution, execution: Execution | None = None
+        self,
+        settings: MetaSettings,
+        distribution: Distribution,
+        execution: Execution | None = None,
+        xp: ModuleType = np,
     ) -> None:
         self.settings = settings
         self.distribution = distribution
         self.execution = execution or Execution()
+        self.xp = xp
         self._validation = [
             self._draw(index, "validation") for index in range(self.settings.n_validation_tasks)
         ]
@@ -138,7 +148,7 @@ class MetaTrainer:
             # one step beyond the horizon: its evaluation ends the last unroll
             training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
             phi, meta = training.phi, training.meta
-        progress = progress._replace(episode=done, phi=phi, meta=meta)
+        progress = progress._replace(episode=done, phi=tree_to_host(phi), meta=tree_to_host(meta))
         score = None
         if done % settings.validate_every_episodes == 0 or done == settings.n_episodes:
             score = self.validate(progress.phi)
@@ -169,11 +179,11 @@ class MetaTrainer:
         return imitate(
             optimizer,
             make_optimizer(TEACHER, optimizer.layout, self.execution, **same),
-            progress.phi,
-            progress.meta,
+            tree_to_backend(self.xp, progress.phi),
+            tree_to_backend(self.xp, progress.meta),
             episode.task,
-            episode.theta,
-            islice(episode.batches(), horizon),
+            to_backend(self.xp, episode.theta),
+            islice(episode.batches(self.xp), horizon),
             learner.unroll_length_steps,
             learner.meta_learning_rate,
             learner.clip_norm,
@@ -190,11 +200,11 @@ class MetaTrainer:
     def _train(
         self, learner: JointLearner, episode: Episode, phi: Phi, meta: State | None, n_steps: int
     ) -> tuple[Training, np.ndarray]:
-        training = learner.start(episode.theta, phi)
+        training = learner.start(to_backend(self.xp, episode.theta), tree_to_backend(self.xp, phi))
         if meta is not None:
-            training = learner.resume(training._replace(meta=meta))
+            training = learner.resume(training._replace(meta=tree_to_backend(self.xp, meta)))
         losses = []
-        for _, batch in zip(range(n_steps), episode.batches(), strict=False):
+        for batch in islice(episode.batches(self.xp), n_steps):
             training, report = learner.step(training, episode.task, batch)
             losses.append(report.loss)
         return training, np.array(losses)
@@ -205,7 +215,8 @@ class MetaTrainer:
         if split == "train" and s.random_scaling:
             rng, r = generator(s.seed, "random scaling", index), s.random_scaling
             scale = np.exp(rng.uniform(-r, r, episode.theta.shape)).astype(episode.theta.dtype)
-            return replace(episode, task=Rescaled(episode.task, scale), theta=episode.theta / scale)
+            task = Rescaled(episode.task, to_backend(self.xp, scale))
+            return replace(episode, task=task, theta=episode.theta / scale)
         return episode
 
     def _optimizer(self, layout: Layout, curvature_every: int | None = None) -> Optimizer:

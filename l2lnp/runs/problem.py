@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from l2lnp.backend import Array, load_backend, to_backend
+from l2lnp.backend import Array, load_backend, to_backend, tree_to_backend
 from l2lnp.checkpoint import Subject
 from l2lnp.data import Dataset, load_dataset
 from l2lnp.data.augmentation import Augmentation
@@ -75,7 +75,7 @@ class Problem:
         phi = self.optimizer.init_phi(generator(s.seed, "phi"), np.dtype(s.dtype))
         if s.pretrained not in (None, RANDOM):
             phi = load_learned_optimizer(s.pretrained).fitted(phi)
-        return {key: to_backend(self.xp, value) for key, value in phi.items()}
+        return tree_to_backend(self.xp, phi)
 
 
 def load_data(settings: TrainSettings) -> Dataset:

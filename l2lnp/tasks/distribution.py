@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from l2lnp.backend import to_backend
 from l2lnp.data import Split, load_dataset
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
@@ -55,13 +57,14 @@ class Episode:
     index: int
     title: str
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield mini-batches without end, drawn with replacement between steps."""
+    def batches(self, xp: ModuleType = np) -> Iterator[Batch]:
+        """Yield mini-batches of the library ``xp`` without end, drawn with replacement between steps."""
         step = 0
         while True:
             rng = generator(self.seed, "episode batches", self.index, step)
             chosen = rng.choice(len(self.pictures.labels), self.batch_size, replace=False)
-            yield Batch(step, self.pictures.x[..., chosen], self.pictures.labels[chosen])
+            x, labels = self.pictures.x[..., chosen], self.pictures.labels[chosen]
+            yield Batch(step, to_backend(xp, x), to_backend(xp, labels))
             step += 1
 
 

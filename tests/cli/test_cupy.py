@@ -3,6 +3,7 @@
 import json
 import sys
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from stand_in.module import make
 
 from l2lnp.benchmarks import on_gpu
 from l2lnp.benchmarks.problems import network_problem, unroll_problem
+from l2lnp.pretrained import load_learned_optimizer
 
 from .command_line import SHORT, l2lnp
 
@@ -129,3 +131,40 @@ def test_what_bench_runs(cupy, monkeypatch, job):
     monkeypatch.setattr(on_gpu, "unroll_problem", lambda n, *rest: unroll_problem(2, *rest, batch_size=2))
     make = {"lstm": partial(on_gpu._step, n_coordinates=300), "training": on_gpu._training_step}
     make.get(job, on_gpu._meta_gradient)(cupy)()
+
+
+def test_meta_train_learns_what_it_learns_on_the_cpu(capsys, folder):
+    for backend, basis in product(("numpy", "cupy"), ("coordinates", "kronecker")):
+        options = ("--basis", basis, "--horizon", "10", "--truncation", "5", "--imitation", "0.4")
+        options += ("--episodes", "3", "--validate-every", "3", "--validation-tasks", "1")
+        options += ("--validation-steps", "5", "--backend", backend, "--out", f"{backend}-{basis}")
+        ended = l2lnp(capsys, "meta-train", "--tasks", "paper-digits", *options)
+        assert (ended.code, ended.err) == (0, "")
+    for basis in ("coordinates", "kronecker"):
+        on_host, on_device = (load_learned_optimizer(f"{b}-{basis}/learned.h5") for b in ("numpy", "cupy"))
+        for path, value in on_host.phi.items():
+            np.testing.assert_allclose(on_device.phi[path], value, rtol=0, atol=2e-3)
+
+
+def test_compare_measures_on_the_device(capsys, folder):
+    options = ("--steps", "4", "--seeds", "2", "--optimizers", "sgd", "--tuning-seeds", "1")
+    for backend in ("numpy", "cupy"):
+        ended = l2lnp(
+            capsys,
+            "compare",
+            *options,
+            "--backend",
+            backend,
+            "--workers",
+            "1",
+            "--cache",
+            "cache",
+            "--out",
+            backend,
+        )
+        assert (ended.code, ended.err) == (0, "")
+        assert (", backend cupy; 2 seeds" in ended.out) == (backend == "cupy")
+    on_host, on_device = (
+        np.genfromtxt(folder / b / "curves.csv", delimiter=",", names=True) for b in ("numpy", "cupy")
+    )
+    np.testing.assert_allclose(on_device["loss"], on_host["loss"], rtol=2e-3)
