@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable
-from types import ModuleType
 from typing import Any
 
 import click
@@ -73,18 +72,14 @@ BASIS_HELP = "What the optimizer works in: the parameters' own coordinates, or t
 WEIGHT_DECAY_HELP = "How fast parameters decay, per pass through the data; it follows the schedule."
 
 
-def chosen_backend(name: str) -> ModuleType:
-    """Return the array library called ``name``; of ``"auto"`` say what it is, and why."""
+def chosen_backend(name: str) -> str:
+    """Return the name of the array library that ``name`` stands for; of ``"auto"`` say it, and why."""
     from l2lnp.backend import load_backend, why_auto
 
     xp = load_backend(name)
     if name == "auto":
         click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")
-    return xp
-
-
-def _name_of_chosen(context: click.Context, _: click.Parameter, name: str) -> str:
-    return name if context.resilient_parsing else chosen_backend(name).__name__
+    return xp.__name__
 
 
 backend_option = click.option(  # of commands that have no `TrainSettings`; "auto" never reaches them
@@ -92,7 +87,7 @@ backend_option = click.option(  # of commands that have no `TrainSettings`; "aut
     type=Name(known_names("backend")),
     default="numpy",
     show_default=True,
-    callback=_name_of_chosen,
+    callback=lambda context, _, name: name if context.resilient_parsing else chosen_backend(name),
     help=BACKEND_HELP,
 )
 

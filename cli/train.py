@@ -154,7 +154,7 @@ def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int 
     in_file = read_config(config) if config else {}
     own = {**in_file.get("optimizer_settings", {}), **given.get("optimizer_settings", {})}
     if given.get("backend") == "auto":
-        given["backend"] = chosen_backend("auto").__name__
+        given["backend"] = chosen_backend("auto")
     settings = resolve({**in_file, **given, "optimizer_settings": own})
     with caught_interrupts() as is_interrupted:
         run = begin(settings, out)

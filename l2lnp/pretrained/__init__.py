@@ -55,7 +55,8 @@ class LearnedOptimizer:
             if own not in self.phi:
                 has = ", ".join(sorted({name.partition("/")[0] for name in self.phi}))
                 raise InputError(
-                    f"this network needs an LSTM '{group}', but the learned optimizer has only: {has}"
+                    f"this network needs an LSTM '{group}', but the learned optimizer has only: {has}; "
+                    "take one with an LSTM for each kind of layer, such as slstm"
                 )
             if self.phi[own].shape != wanted.shape:
                 raise InputError(

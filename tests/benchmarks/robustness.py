@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 from l2lnp.data import Dataset, load_dataset
 from l2lnp.errors import DivergedError
@@ -194,10 +194,8 @@ def _ratios(rows: list[dict[str, str]], name: str) -> list[float]:
 
 def draw_figure(rows: list[dict[str, str]], path: Path) -> None:
     """Draw the sorted ratios of each learned optimizer."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
     for name in LEARNED:
         axes.plot(sorted(_ratios(rows, name)), label=name)
     axes.axhline(1, color="grey", linewidth=1)
