@@ -61,11 +61,17 @@ def averaged(n: int, old: Array, new: Array) -> Array:
 
 
 def eigenvectors(m: Array, reference: Array) -> tuple[Array, Array]:
-    """Return Q and d, M = Q diag(d) Q^T, d descending; no column at an obtuse angle to ``reference``."""
+    """Return Q and d, M = Q diag(d) Q^T, d descending; no column at an obtuse angle to ``reference``.
+
+    A column at a right angle to it, but for rounding, has a sum that is not negative: such is (1, .., 1)
+    for the outputs of a softmax.
+    """
     xp = array_module(m)
     d, q = xp.linalg.eigh(m)
-    q = q[:, ::-1]
-    q = xp.ascontiguousarray(q * xp.where(reference @ q < 0, -1, 1).astype(q.dtype))
+    q, along = q[:, ::-1], reference @ q[:, ::-1]
+    is_clear = abs(along) > np.finfo(q.dtype).eps ** 0.5 * (reference @ reference) ** 0.5
+    is_turned_over = xp.where(is_clear, along, q.sum(0)) < 0
+    q = xp.ascontiguousarray(q * xp.where(is_turned_over, -1, 1).astype(q.dtype))
     return q, xp.maximum(d[::-1], _SHIFT * m.trace())
 
 

@@ -184,7 +184,7 @@ def exact(network: Sequential, params: dict[int, Params], sweep: Sweep) -> dict[
     for column in network.loss.hessian_root(sweep.loss_cache):
         _add_squares(h, network, params, sweep, top, column, ones)
     for i in range(network.first_with_params, top + 1):
-        layer = network.schedule[i]
+        layer = sweep.layers[i]
         if not isinstance(layer, Activation) or layer.function.second is None:
             continue
         weight = layer.function.second(*sweep.caches[i]) * sweep.g_ys[i - network.first_with_params]
@@ -224,7 +224,7 @@ def ekfac(
     found: dict[int, Params] = {}
     for t in network.layout.tensors:
         if t.name == "w" or t.layer not in found:
-            layer, g_y = network.schedule[t.layer], sweep.g_ys[t.layer - network.first_with_params]
+            layer, g_y = sweep.layers[t.layer], sweep.g_ys[t.layer - network.first_with_params]
             of_layer, cache = params[t.layer], sweep.caches[t.layer]
             turned = basis.of_layer(axes, t.layer)
             found[t.layer] = layer.squared_gradients(of_layer, cache, g_y, weights, t.modes, turned)
@@ -257,7 +257,7 @@ def _add_squares(
 ) -> None:
     """Carry ``column``, a derivative by the output of layer ``top``, down and add its squares to ``h``."""
     for i in range(top, network.first_with_params - 1, -1):
-        layer, of_layer = network.schedule[i], params.get(i, {})
+        layer, of_layer = sweep.layers[i], params.get(i, {})
         squares = layer.squared_gradients(of_layer, sweep.caches[i], column, signs)
         h[i] = add_params(h.get(i, {}), squares)
         if i > network.first_with_params:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from threading import get_ident
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -67,15 +68,15 @@ class Execution:
     def over_batch(self, job: Callable[[slice, Fresh], T], n_samples: int, join: Callable[[T, T], T]) -> T:
         """Run ``job`` on every micro-batch and join its results within lanes, then over the lanes.
 
-        A lane is a run of neighbouring micro-batches with an arena of its own. ``job`` gets the
-        micro-batch's slice of the samples and the lane's arena; what it returns must not lie in the arena.
+        A lane is a run of neighbouring micro-batches. ``job`` gets the micro-batch's slice of the samples
+        and the thread's arena, still in cache from its last micro-batch; what it returns must not lie there.
         """
         spans = [slice(i, i + self.micro_batch) for i in range(0, n_samples, self.micro_batch)]
         n_lanes = min(self.lanes, len(spans))
         bounds = [len(spans) * lane // n_lanes for lane in range(n_lanes + 1)]
 
         def run_lane(lane: int) -> T:
-            space = self.workspace.scope(lane)
+            space = self.workspace.scope(get_ident())
             return reduce(join, (job(span, space) for span in spans[bounds[lane] : bounds[lane + 1]]))
 
         return reduce(join, self.map(run_lane, n_lanes))

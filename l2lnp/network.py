@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from l2lnp.errors import InputError
 from l2lnp.execution import Execution
 from l2lnp.layers.activation import Activation
 from l2lnp.layers.base import FRESH, Layer, Shape
+from l2lnp.layers.conv import Conv2D
 from l2lnp.layers.losses import LossCache, MeanSquaredError, SoftmaxCrossEntropy
 from l2lnp.layers.pooling import MaxPool2D
 from l2lnp.layers.routing import Flatten
@@ -42,6 +44,7 @@ class Sweep(NamedTuple):
     loss_cache: LossCache
     g_ys: list[Array]
     h_ys: list[Array]
+    layers: tuple[Layer, ...]  # as they ran, see `Sequential.schedule_for`
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,23 @@ class Sequential:
                 layers[i : i + 2] = following, layer
         return tuple(layers)
 
+    def schedule_for(self, x: Array) -> tuple[Layer, ...]:
+        """The schedule for samples of the library of ``x``: on the host, pooled by tap."""
+        return self._schedule_by_tap if array_module(x) is np else self.schedule
+
+    @cached_property
+    def _schedule_by_tap(self) -> tuple[Layer, ...]:
+        """The schedule, where a convolution's outputs come in the order in which a max pooling reads them."""
+        layers = list(self.schedule)
+        for i, (layer, following) in enumerate(pairwise(self.schedule)):
+            if (
+                isinstance(layer, Conv2D)
+                and isinstance(following, MaxPool2D)
+                and following.window.tiles((self.shapes[i + 1][1], self.shapes[i + 1][2]))
+            ):
+                layers[i] = replace(layer, pooled=following.window.size)
+        return tuple(layers)
+
     @property
     def output_shape(self) -> Shape:
         """The shape of one sample's outputs, (C,)."""
@@ -128,7 +148,7 @@ class Sequential:
         params = self.layout.split(theta)
 
         def micro_batch(span: slice, space: Fresh) -> Array:
-            z, _ = self._forward(params, x[..., span], space)
+            z, _ = _forward(self.schedule_for(x), params, x[..., span], space)
             return z.copy()
 
         def join(left: Array, right: Array) -> Array:
@@ -257,7 +277,8 @@ class Sequential:
 
         ``mode`` is one of `l2lnp.curvature.ADJOINT_MODES`, or None for the gradient alone.
         """
-        y, caches = self._forward(params, x, space)
+        layers = self.schedule_for(x)
+        y, caches = _forward(layers, params, x, space)
         loss, loss_cache = self.loss.forward(y, targets, n_total)
 
         g_y = self.loss.backward(loss_cache)
@@ -266,7 +287,7 @@ class Sequential:
         g: dict[int, Params] = {}
         h: dict[int, Params] = {}
         for i in reversed(range(self.first_with_params, len(self.layers))):
-            layer, of_layer, scope = self.schedule[i], params.get(i, {}), space.scope(i)
+            layer, of_layer, scope = layers[i], params.get(i, {}), space.scope(i)
             wants_x = i > self.first_with_params
             g_ys.append(g_y)
             h_ys.append(h_y)
@@ -277,7 +298,7 @@ class Sequential:
                     h_x = modes.head_curvature(of_layer, caches[i], loss_cache)
                 h_y = h_x
             g_y, g[i] = layer.backward(of_layer, caches[i], g_y, scope, wants_x)
-        return Sweep(loss, caches, loss_cache, g_ys[::-1], h_ys[::-1]), g, h
+        return Sweep(loss, caches, loss_cache, g_ys[::-1], h_ys[::-1], layers), g, h
 
     def _moments(self, params: dict[int, Params], sweep: Sweep, n_total: int, widest: int) -> Moments:
         """Return the part of one micro-batch in the moments of every mode."""
@@ -285,7 +306,7 @@ class Sequential:
         for t in self.layout.tensors:
             if t.name == "w" and t.modes:
                 i, g_y = t.layer, sweep.g_ys[t.layer - self.first_with_params]
-                factors = self.schedule[i].moments(params[i], sweep.caches[i], g_y, n_total, t.modes, widest)
+                factors = sweep.layers[i].moments(params[i], sweep.caches[i], g_y, n_total, t.modes, widest)
                 found |= {(i, mode): factor for mode, factor in factors.items()}
         return found
 
@@ -307,7 +328,7 @@ class Sequential:
         a_xs: list[Array | None] = []
         total: dict[int, Params] = {}
         for i in range(first, len(self.layers)):
-            layer, of_layer, cache = self.schedule[i], params.get(i, {}), sweep.caches[i]
+            layer, of_layer, cache = sweep.layers[i], params.get(i, {}), sweep.caches[i]
             g_y, h_y = sweep.g_ys[i - first], sweep.h_ys[i - first]
             zeros = {name: array_module(p).zeros_like(p) for name, p in of_layer.items()}
             a_g_x, a_h_x = a_g_y, a_h_y
@@ -327,19 +348,12 @@ class Sequential:
 
         a_y = _add(self.loss.adjoint(sweep.loss_cache, a_loss, a_g_y, a_h_y), a_z)
         for i in reversed(range(first, len(self.layers))):
-            a_x, g_i = self.schedule[i].backward(
+            a_x, g_i = sweep.layers[i].backward(
                 params.get(i, {}), sweep.caches[i], a_y, space.scope(i), wants_x=i > first
             )
             total[i] = add_params(total[i], g_i)
             a_y = _add(a_x, a_xs[i - first])
         return self.layout.join(total)
-
-    def _forward(self, params: dict[int, Params], x: Array, space: Fresh) -> tuple[Array, list[Any]]:
-        y, caches = x, []
-        for i, layer in enumerate(self.schedule):
-            y, cache = layer.forward(params.get(i, {}), y, space.scope(i))
-            caches.append(cache)
-        return y, caches
 
     def _check_samples(self, theta: Array, x: Array) -> None:
         if theta.shape != (self.layout.n_coordinates,):
@@ -350,6 +364,16 @@ class Sequential:
             raise InputError(f"samples must be {(*self.input_shape, 'N')} with N > 0, not {x.shape}")
         if x.dtype != theta.dtype:
             raise InputError(f"samples and theta must be of one dtype, not {x.dtype} and {theta.dtype}")
+
+
+def _forward(
+    layers: Sequence[Layer], params: dict[int, Params], x: Array, space: Fresh
+) -> tuple[Array, list[Any]]:
+    y, caches = x, []
+    for i, layer in enumerate(layers):
+        y, cache = layer.forward(params.get(i, {}), y, space.scope(i))
+        caches.append(cache)
+    return y, caches
 
 
 def _add_evaluations(

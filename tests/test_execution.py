@@ -42,16 +42,21 @@ def test_every_sample_goes_through_once_and_in_order(threads):
         assert seen == list(range(n))
 
 
-def test_lanes_have_arenas_of_their_own_and_are_the_unit_of_threads():
+def test_lanes_are_the_unit_of_threads_and_threads_have_arenas_of_their_own():
     execution = Execution(threads=2, micro_batch=1, lanes=2)
-    seen = execution.over_batch(
-        lambda span, space: [(id(space), threading.get_ident(), span.start)], 4, operator.add
-    )
-    lanes = {}
+    both_began = threading.Barrier(2)
+
+    def micro_batch(span, space):
+        if span.start in (0, 2):  # the first of each lane
+            both_began.wait(timeout=10)
+        return [(id(space), threading.get_ident(), span.start)]
+
+    seen = execution.over_batch(micro_batch, 4, operator.add)
+    arenas = {}
     for space, thread, start in seen:
-        lanes.setdefault(space, []).append((thread, start))
-    assert sorted([start for _, start in lane] for lane in lanes.values()) == [[0, 1], [2, 3]]
-    assert all(len({thread for thread, _ in lane}) == 1 for lane in lanes.values())
+        arenas.setdefault((space, thread), []).append(start)
+    assert sorted(arenas.values()) == [[0, 1], [2, 3]]
+    assert len({space for space, _ in arenas}) == len({thread for _, thread in arenas}) == 2
 
 
 def test_blas_is_held_to_one_thread():

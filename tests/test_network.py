@@ -8,7 +8,7 @@ from l2lnp.checking import slope
 from l2lnp.curvature import ADJOINT_MODES
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, SoftmaxCrossEntropy
+from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, MaxPool2D, SoftmaxCrossEntropy
 from l2lnp.network import Sequential
 from l2lnp.workspace import Workspace
 
@@ -216,3 +216,35 @@ def test_wrong_arrays_are_refused():
         network.evaluate(theta, x.astype(np.float32), targets)
     with pytest.raises(InputError, match="has no exact meta-gradient"):
         network.adjoint(theta, x, targets, a_h=theta, curvature="exact")
+
+
+@pytest.mark.parametrize("mode", [None, "hesscale", "exact", "monte_carlo"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_pooled_convolution_by_pixel_of_the_pooling_is_the_same(monkeypatch, mode, padding):
+    layers = (
+        Conv2D(2, 3, 3, padding="same"),
+        Activation("tanh"),
+        MaxPool2D((2, 3)),
+        Conv2D(3, 4, 3, padding=padding),
+        MaxPool2D(2),
+        Activation("relu"),
+        Flatten(),
+        FullyConnected(4 * 3 * 2 if padding == "same" else 4 * 2, 4),
+    )
+    network = Sequential(layers, SoftmaxCrossEntropy(), (2, 12, 12))
+    theta, x, labels = draw_batch(network)
+    execution = Execution(micro_batch=3)
+    pooled = [getattr(layer, "pooled", None) for layer in network.schedule_for(x)]
+    assert pooled[:4] == [(2, 3), None, None, (2, 2)]
+
+    def results():
+        evaluation, moments = network.evaluate_with_moments(theta, x, labels, 64, mode, execution)
+        a = np.random.default_rng(1).normal(size=(2, theta.size))
+        adjoint = network.adjoint(theta, x, labels, 0.3, *a, execution=execution)
+        return *evaluation, *moments.values(), adjoint
+
+    by_pixel = results()
+    monkeypatch.setattr(Sequential, "schedule_for", lambda self, x: self.schedule)
+    for ours, expected in zip(by_pixel, results(), strict=True):
+        if expected is not None:
+            np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)

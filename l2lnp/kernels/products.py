@@ -28,14 +28,26 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         return xp.matmul(a, b, out=out)
     (o, k), m = a.shape, b.shape[1]
     if m >= k:
-        block = _block(m, o * k, _LEAST_COLUMNS)
+        block = block_length(m, o * k, _LEAST_COLUMNS)
         return np.matmul(a, b, out=out) if block == m else _by_columns(a, b, out, block)
-    out = np.empty((o, m), np.result_type(a, b)) if out is None else out
-    block = _block(k, o * m, _LEAST_INNER)
-    # a long sum is faster with the smaller side on the right: (b^T a^T)^T
-    product = _by_inner(a, b, block) if o >= m else _by_inner(b.T, a.T, block).T
+    product = _by_inner(a, b, block_length(k, o * m, _LEAST_INNER))
+    if out is None:
+        return product
     out[...] = product
     return out
+
+
+def outer(v: Array, x: Array) -> Array:
+    """Return v x^T (O, K), a sum over columns; v (O, M), x (K, M)."""
+    # a sum is faster with the smaller side on the right: (x v^T)^T
+    return matmul(v, x.T) if len(v) > len(x) else matmul(x, v.T).T
+
+
+def row_sums(v: Array) -> Array:
+    """Return the sums (O,) over the columns of v (O, M)."""
+    xp = array_module(v)
+    # NumPy adds in pairs, twice as slowly as BLAS
+    return v @ np.ones(v.shape[1], v.dtype) if xp is np else v.sum(1)
 
 
 def along_modes(v: Array, modes: Sequence[int], axes: Mapping[int, Array], n_before: int = 1) -> Array:
@@ -74,7 +86,7 @@ def _by_inner(a: Array, b: Array, block: int) -> Array:
 
 
 @lru_cache
-def _block(length: int, area: int, least: int) -> int:
+def block_length(length: int, area: int, least: int) -> int:
     """Return the largest divisor of ``length`` that makes a small product, if it is at least ``least``."""
     if length * area <= SMALL_PRODUCT:
         return length

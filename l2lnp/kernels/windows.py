@@ -1,11 +1,12 @@
-"""Windows that slide over images: patches (im2col) and their adjoint, and max pooling.
+"""Windows that slide over images: the adjoint of their patches (col2im), and max pooling.
 
-``window`` is an `l2lnp.layers.patches.Window`; images are (K, H, W, N).
+``window`` is an `l2lnp.layers.window.Window`; images are (K, H, W, N).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING
 
 from l2lnp.backend import Array, array_module
@@ -13,7 +14,7 @@ from l2lnp.kernels.products import matmul
 from l2lnp.workspace import Fresh
 
 if TYPE_CHECKING:
-    from l2lnp.layers.patches import Pair, Window
+    from l2lnp.layers.window import Pair, Window
 
 _CACHED = 600_000  # numbers that are still in cache when they are read just after they were written
 
@@ -28,7 +29,13 @@ def pad(x: Array, window: Window, space: Fresh, fill: float = 0.0) -> Array:
 
 
 def taps(padded: Array, window: Window, positions: Pair) -> Iterator[tuple[int, int, Array]]:
-    """Yield i, j and the view (K, R, C, N) of the pixels that tap (i, j) of the window meets."""
+    """Yield i, j and the view (K, R, C, N) of the pixels that tap (i, j) of the window meets.
+
+    An image (K, I, J, R, C, N) comes by tap already, see `l2lnp.kernels.convolution`.
+    """
+    if padded.ndim == 6:
+        yield from ((i, j, padded[:, i, j]) for i, j in product(*map(range, padded.shape[1:3])))
+        return
     (s_r, s_c), (r, c) = window.stride, positions
     for i in range(window.size[0]):
         for j in range(window.size[1]):
@@ -50,32 +57,10 @@ def blank(
     return padded, padded[:, top : top + h, left : left + w]
 
 
-def patches(x: Array, window: Window, space: Fresh) -> Array:
-    """Copy every window of ``x`` (K, H, W, N) into a column: (K, I, J, R, C, N)."""
-    r, c = window.output(x.shape[1:3])
-    padded = pad(x, window, space)
-    s_k, s_h, s_w, s_n = padded.strides
-    shape = (x.shape[0], *window.size, r, c, x.shape[3])
-    view = array_module(x).lib.stride_tricks.as_strided(
-        padded, shape, (s_k, s_h, s_w, s_h * window.stride[0], s_w * window.stride[1], s_n)
-    )
-    columns = space.empty("columns", shape, x)
-    columns[...] = view
-    return columns
-
-
-def unpatch(columns: Array, image: Pair, window: Window, space: Fresh, key: str) -> Array:
-    """Add every column (K, I, J, R, C, N) to its pixels (K, H, W, N): the adjoint of `patches`."""
-    k, *_, n = columns.shape
-    padded, pixels_of_image = blank((k, *image, n), window, columns, space, key)
-    _add_columns(padded, columns, window)
-    return pixels_of_image
-
-
 def unpatch_product(
     w: Array, v_y: Array, shape: tuple[int, ...], image: Pair, window: Window, space: Fresh, key: str
 ) -> Array:
-    """Return `unpatch` of the columns w^T v_y, which have the ``shape`` (K, I, J, R, C, N); w (O, K I J).
+    """Add every column w^T v_y, of ``shape`` (K, I, J, R, C, N), to its pixels (K, H, W, N); w (O, K I J).
 
     A few channels at a time: their columns are added up while they are in cache.
     """
@@ -95,36 +80,51 @@ def _add_columns(padded: Array, columns: Array, window: Window) -> None:
         pixels += columns[:, i, j]
 
 
-def max_pool(x: Array, window: Window, space: Fresh) -> tuple[Array, list[Array]]:
-    """Return the maxima y (K, R, C, N), and who won: one mask in the form of y per tap."""
-    xp = array_module(x)
-    padded = pad(x, window, space, fill=-xp.inf)
-    shape = (x.shape[0], *window.output(x.shape[1:3]), x.shape[3])
-    y = space.empty("y", shape, x)
-    for tap, (_, _, pixels) in enumerate(taps(padded, window, shape[1:3])):
-        xp.maximum(y if tap else pixels, pixels, out=y)
-    won, still_free = [], xp.ones(shape, bool)
-    for _, _, pixels in taps(padded, window, shape[1:3]):
-        won.append((pixels == y) & still_free)
-        still_free &= ~won[-1]
+def max_pool(x: Array, window: Window, space: Fresh) -> tuple[Array, Array]:
+    """Return the maxima y (K, R, C, N), and who won: 1 at its tap, 0 at others, (K, taps, R, C, N).
+
+    ``x`` is (K, H, W, N), or by tap (K, I, J, R, C, N).
+    """
+    xp, (k, *_, n), by_tap = array_module(x), x.shape, x.ndim == 6
+    positions = x.shape[3:5] if by_tap else window.output(x.shape[1:3])
+    padded = x if by_tap else pad(x, window, space, -xp.inf)
+    images = [pixels for _, _, pixels in taps(padded, window, positions)]
+    y = space.empty("y", (k, *positions, n), x)
+    xp.maximum(images[0], images[-1], out=y)
+    for pixels in images[1:-1]:
+        xp.maximum(y, pixels, out=y)
+    is_there = space.empty("is there", (k, len(images), *y.shape[1:]), xp.empty(0, bool))
+    for tap, pixels in enumerate(images):
+        xp.equal(pixels, y, out=is_there[:, tap])
+    is_taken = is_there[:, 0].copy()
+    for tap in range(1, len(images)):  # of equal ones the first
+        xp.greater(is_there[:, tap], is_taken, out=is_there[:, tap])
+        is_taken |= is_there[:, tap]
+    won = space.empty("won", is_there.shape, x)
+    won[...] = is_there
     return y, won
 
 
-def max_gather(won: list[Array], v_x: Array, window: Window, space: Fresh) -> Array:
-    """Return v_x (K, H, W, N) at the pixels that won, (K, R, C, N)."""
-    padded = pad(v_x, window, space)
-    every_tap = taps(padded, window, won[0].shape[1:3])
-    return sum(pixels * mine for (_, _, pixels), mine in zip(every_tap, won, strict=True))
+def max_gather(won: Array, v_x: Array, window: Window, space: Fresh) -> Array:
+    """Return v_x at the pixels that won, (K, R, C, N)."""
+    padded = v_x if v_x.ndim == 6 else pad(v_x, window, space)
+    every_tap = taps(padded, window, won.shape[2:4])
+    return sum(pixels * won[:, tap] for tap, (_, _, pixels) in enumerate(every_tap))
 
 
-def max_scatter(won: list[Array], v_y: Array, image: Pair, window: Window, space: Fresh, key: str) -> Array:
-    """Return for each pixel (K, H, W, N) the sum of v_y (K, R, C, N) over the windows that it won."""
-    shape = (v_y.shape[0], *image, v_y.shape[3])
-    fill = None if window.tiles(image) else 0.0
-    padded, pixels_of_image = blank(shape, window, v_y, space, key, fill)
-    for (_, _, pixels), mine in zip(taps(padded, window, v_y.shape[1:3]), won, strict=True):
+def max_scatter(
+    won: Array, v_y: Array, shape: tuple[int, ...], window: Window, space: Fresh, key: str
+) -> Array:
+    """Return for each pixel the sum of v_y (K, R, C, N) over the windows that it won, in ``shape``."""
+    xp = array_module(v_y)
+    if len(shape) == 6:
+        v_x = space.empty(key, shape, v_y)
+        xp.multiply(won, v_y[:, None], out=v_x.reshape(won.shape))
+        return v_x
+    padded, v_x = blank(shape, window, v_y, space, key, None if window.tiles((shape[1], shape[2])) else 0.0)
+    for tap, (_, _, pixels) in enumerate(taps(padded, window, v_y.shape[1:3])):
         if window.overlaps:
-            pixels += v_y * mine
+            pixels += v_y * won[:, tap]
         else:
-            array_module(v_y).multiply(v_y, mine, out=pixels)
-    return pixels_of_image
+            xp.multiply(v_y, won[:, tap], out=pixels)
+    return v_x

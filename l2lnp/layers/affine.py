@@ -1,8 +1,9 @@
 """The affine map y = W x + b and its passes: the only matrix products of the library.
 
 x is (K, M), one column per sample (or per sample and position), W is (O, K), b is (O,).
-Fully connected layers are affine over their input, convolutions over patches, LSTM
-gates over [x; hidden].
+Fully connected layers are affine over their input, LSTM gates over [x; hidden]. Convolutions
+are affine over `Patches`, a matrix of K I J rows that is never written out; what the passes
+then return for x is the image that the patches are taken from.
 """
 
 from __future__ import annotations
@@ -10,67 +11,92 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels.products import along_modes, matmul
+from l2lnp.kernels.convolution import Patches
+from l2lnp.kernels.products import along_modes, matmul, outer, row_sums
 from l2lnp.layers.base import FRESH, Shape
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
 
 
-def forward(params: Params, x: Array, space: Fresh = FRESH) -> Array:
+def forward(params: Params, x: Array | Patches, space: Fresh = FRESH) -> Array:
     """y = W x + b."""
-    w, b = params["w"], params["b"]
-    y = matmul(w, x, out=space.empty("y", (w.shape[0], x.shape[1]), x))
-    y += b[:, None]
+    y = _product(params["w"], x, space, "y")
+    y += params["b"][:, None]
     return y
 
 
 def backward(
-    params: Params, x: Array, g_y: Array, space: Fresh = FRESH, wants_x: bool = True
+    params: Params, x: Array | Patches, g_y: Array, space: Fresh = FRESH, wants_x: bool = True
 ) -> tuple[Array, Params]:
     """g_x = W^T g_y,  g_W = g_y x^T,  g_b = sum_m g_y."""
-    w = params["w"]
-    g_x = matmul(w.T, g_y, out=space.empty("g_x", x.shape, x)) if wants_x else None
-    g_w = matmul(g_y, x.T, out=space.empty("g_w", w.shape, x))
-    return g_x, {"w": g_w, "b": g_y.sum(1)}
+    g_x = _transposed_product(params["w"], g_y, x, space, "g_x") if wants_x else None
+    return g_x, {"w": _outer(g_y, x, space), "b": row_sums(g_y)}
 
 
 def curvature(
-    params: Params, x: Array, h_y: Array, space: Fresh = FRESH, wants_x: bool = True
+    params: Params, x: Array | Patches, h_y: Array, space: Fresh = FRESH, wants_x: bool = True
 ) -> tuple[Array, Params]:
     """h_x = (W^2)^T h_y,  h_W = h_y (x^2)^T,  h_b = sum_m h_y.
 
     Exact if the loss's Hessian in y is diagonal.
     """
     w = params["w"]
-    h_x = matmul((w * w).T, h_y, out=space.empty("h_x", x.shape, x)) if wants_x else None
-    x_squared = array_module(x).multiply(x, x, out=space.empty("x_squared", x.shape, x))
-    h_w = matmul(h_y, x_squared.T, out=space.empty("h_w", w.shape, x))
-    return h_x, {"w": h_w, "b": h_y.sum(1)}
+    h_x = _transposed_product(w * w, h_y, x, space, "h_x") if wants_x else None
+    return h_x, {"w": _outer(h_y, _squared(x, space), space), "b": row_sums(h_y)}
 
 
 def backward_adjoint(
-    params: Params, x: Array, g_y: Array, a_g_x: Array | None, a_g: Params
+    params: Params, x: Array | Patches, g_y: Array, a_g_x: Array | Patches | None, a_g: Params
 ) -> tuple[Array, Array, Params]:
     """a_gy = W a_gx + a_gW x + a_gb,  a_x = a_gW^T g_y,  a_W = g_y a_gx^T."""
-    a_g_y = matmul(a_g["w"], x) + a_g["b"][:, None]
-    a_x = matmul(a_g["w"].T, g_y)
+    a_g_y = _product(a_g["w"], x) + a_g["b"][:, None]
+    a_x = _transposed_product(a_g["w"], g_y, x)
     if a_g_x is None:
         return a_g_y, a_x, {}
-    a_g_y += matmul(params["w"], a_g_x)
-    return a_g_y, a_x, {"w": matmul(g_y, a_g_x.T)}
+    a_g_y += _product(params["w"], a_g_x)
+    return a_g_y, a_x, {"w": _outer(g_y, a_g_x)}
 
 
 def curvature_adjoint(
-    params: Params, x: Array, h_y: Array, a_h_x: Array | None, a_h: Params
+    params: Params, x: Array | Patches, h_y: Array, a_h_x: Array | Patches | None, a_h: Params
 ) -> tuple[Array, Array, Params]:
     """a_hy = W^2 a_hx + a_hW x^2 + a_hb,  a_x = 2 x (a_hW^T h_y),  a_W = 2 W (h_y a_hx^T)."""
     w = params["w"]
-    a_h_y = matmul(a_h["w"], x * x) + a_h["b"][:, None]
-    a_x = 2 * x * matmul(a_h["w"].T, h_y)
+    a_h_y = _product(a_h["w"], _squared(x)) + a_h["b"][:, None]
+    a_x = 2 * _values(x) * _transposed_product(a_h["w"], h_y, x)
     if a_h_x is None:
         return a_h_y, a_x, {}
-    a_h_y += matmul(w * w, a_h_x)
-    return a_h_y, a_x, {"w": 2 * w * matmul(h_y, a_h_x.T)}
+    a_h_y += _product(w * w, a_h_x)
+    return a_h_y, a_x, {"w": 2 * w * _outer(h_y, a_h_x)}
+
+
+def _product(w: Array, x: Array | Patches, space: Fresh = FRESH, key: str = "") -> Array:
+    """W x."""
+    out = space.empty(key, (len(w), x.shape[1]), w)
+    return x.product(w, out) if isinstance(x, Patches) else matmul(w, x, out=out)
+
+
+def _transposed_product(w: Array, v: Array, x: Array | Patches, space: Fresh = FRESH, key: str = "") -> Array:
+    """W^T v, in the form of x."""
+    if isinstance(x, Patches):
+        return x.unpatch_product(w, v, space, key)
+    return matmul(w.T, v, out=space.empty(key, x.shape, v))
+
+
+def _outer(v: Array, x: Array | Patches, space: Fresh = FRESH) -> Array:
+    """v x^T."""
+    return x.outer(v, space) if isinstance(x, Patches) else outer(v, x)
+
+
+def _squared(x: Array | Patches, space: Fresh = FRESH) -> Array | Patches:
+    """x^2."""
+    if isinstance(x, Patches):
+        return x.squared(space)
+    return array_module(x).multiply(x, x, out=space.empty("x_squared", x.shape, x))
+
+
+def _values(x: Array | Patches) -> Array:
+    return x.image if isinstance(x, Patches) else x
 
 
 def squared_gradients(
@@ -112,5 +138,5 @@ def moments(
 def _second_moment(x: Array, widest: int) -> Array:
     """Return x x^T, or (1, 1) with its mean eigenvalue |x|^2 / width where x has too many rows."""
     if x.shape[0] <= widest:
-        return matmul(x, x.T)
+        return outer(x, x)
     return array_module(x).vdot(x, x).reshape(1, 1) / x.shape[0]

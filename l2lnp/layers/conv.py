@@ -1,30 +1,24 @@
-"""Convolution as an affine map over patches: every pass is `affine`'s, between `patches` and `unpatch`."""
+"""Convolution: every pass is `affine`'s, over the patches of the image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from l2lnp import initializers
 from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.errors import InputError
+from l2lnp.kernels import convolution, twin
+from l2lnp.kernels.convolution import Patches
 from l2lnp.layers import affine
 from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
-from l2lnp.layers.patches import Pair, Window, make_window, patches, unpatch, unpatch_product
+from l2lnp.layers.window import Pair, Window, make_window
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
-
-
-class ConvCache(NamedTuple):
-    """The patches as columns (K I J, R C N), their full shape, and the image's rows and columns."""
-
-    columns: Array
-    windows_shape: Shape  # (K, I, J, R, C, N)
-    image: Pair
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,9 @@ class Conv2D(Layer):
 
     Notes
     -----
+    ``pooled`` is set by the network before a max pooling whose windows (A, B) tile the positions:
+    y is then (O, A, B, R / A, C / B, N), an image for each pixel of the pooling's window.
+
     ``curvature`` drops the products between two output positions that share a weight, and
     between two output channels.
     """
@@ -42,6 +39,7 @@ class Conv2D(Layer):
     size: int | Pair
     stride: int | Pair = 1
     padding: int | Pair | str = 0
+    pooled: Pair = (1, 1)
 
     kind: ClassVar[str] = "conv"
 
@@ -71,18 +69,14 @@ class Conv2D(Layer):
     def init_params(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"w": initializers.he_normal(rng, (self.n_out, self.fan_in)), "b": np.zeros(self.n_out)}
 
-    def forward(self, params: Params, x: Array, space: Fresh = FRESH) -> tuple[Array, ConvCache]:
-        windows = patches(x, self.window, space)  # (K, I, J, R, C, N)
-        columns = windows.reshape(self.fan_in, -1)  # (K I J, R C N)
-        y = affine.forward(params, columns, space)
-        return y.reshape(self.n_out, *windows.shape[3:]), ConvCache(columns, windows.shape, x.shape[1:3])
+    def forward(self, params: Params, x: Array, space: Fresh = FRESH) -> tuple[Array, Patches]:
+        patches = self._patches(x, space)
+        return self._image(affine.forward(params, patches, space), patches), patches
 
     def backward(
         self, params: Params, cache: Any, g_y: Array, space: Fresh = FRESH, wants_x: bool = True
     ) -> tuple[Array, Params]:
-        g_y = self._rows(g_y)
-        _, g = affine.backward(params, cache.columns, g_y, space, wants_x=False)
-        return self._v_x(params["w"], cache, g_y, space, "g_image") if wants_x else None, g
+        return affine.backward(params, cache, self._columns(g_y), space, wants_x)
 
     def curvature(
         self,
@@ -93,26 +87,21 @@ class Conv2D(Layer):
         space: Fresh = FRESH,
         wants_x: bool = True,
     ) -> tuple[Array, Params]:
-        h_y, w = self._rows(h_y), params["w"]
-        # squaring commutes with taking patches: patches(x^2) = patches(x)^2
-        _, h = affine.curvature(params, cache.columns, h_y, space, wants_x=False)
-        return self._v_x(w * w, cache, h_y, space, "h_image") if wants_x else None, h
+        return affine.curvature(params, cache, self._columns(h_y), space, wants_x)
 
     def backward_adjoint(
         self, params: Params, cache: Any, g_y: Array, a_g_x: Array | None, a_g: Params
     ) -> tuple[Array, Array, Params]:
-        a_g_y, a_columns, a_params = affine.backward_adjoint(
-            params, cache.columns, self._rows(g_y), self._columns(a_g_x), a_g
-        )
-        return a_g_y.reshape(g_y.shape), self._unpatch(cache, a_columns), a_params
+        of_a_g_x = None if a_g_x is None else self._patches(a_g_x)
+        a_g_y, a_x, a_params = affine.backward_adjoint(params, cache, self._columns(g_y), of_a_g_x, a_g)
+        return self._image(a_g_y, cache), a_x, a_params
 
     def curvature_adjoint(
         self, params: Params, cache: Any, g_y: Array | None, h_y: Array, a_h_x: Array | None, a_h: Params
     ) -> tuple[Array, Array | None, Array, Params]:
-        a_h_y, a_columns, a_params = affine.curvature_adjoint(
-            params, cache.columns, self._rows(h_y), self._columns(a_h_x), a_h
-        )
-        return a_h_y.reshape(h_y.shape), None, self._unpatch(cache, a_columns), a_params
+        of_a_h_x = None if a_h_x is None else self._patches(a_h_x)
+        a_h_y, a_x, a_params = affine.curvature_adjoint(params, cache, self._columns(h_y), of_a_h_x, a_h)
+        return self._image(a_h_y, cache), None, a_x, a_params
 
     def squared_gradients(
         self,
@@ -124,7 +113,7 @@ class Conv2D(Layer):
         axes: Mapping[int, Array] | None = None,
     ) -> Params:
         n = g_y.shape[-1]
-        x = cache.columns.reshape(self.fan_in, -1, n)
+        x = cache.written_out().reshape(self.fan_in, -1, n)
         return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs, modes, axes)
 
     def modes(self, input_shape: Shape) -> Shape:
@@ -134,26 +123,23 @@ class Conv2D(Layer):
         self, params: Params, cache: Any, g_y: Array, n_total: int, modes: Shape, widest: int
     ) -> dict[int, Array]:
         """Of many positions only some are looked at (`looked_at`); in M_0 they stand for all."""
-        rows, columns, n = g_y.shape[1:]
+        rows, columns = self.window.output(cache.image_shape[1:3])
         seen = looked_at(rows, columns, max(LEAST_POSITIONS, -(-COLUMNS_PER_ROW * self.fan_in // n_total)))
-        x, g_y = _at(seen, cache.columns, n), _at(seen, g_y, n)
+        seen = to_backend(array_module(g_y), seen)
+        x, g_y = cache.at(seen), cache.values_at(seen, self._columns(g_y))
         factors = affine.moments(x, g_y, n_total, len(seen), modes, widest)
         return {**factors, 0: factors[0] * (rows * columns / len(seen))}
 
-    def _rows(self, v_y: Array) -> Array:
+    def _patches(self, x: Array, space: Fresh = FRESH) -> Patches:
+        found: Patches = twin(convolution, x).Patches.of(x, self.window, self.pooled, space)
+        return found
+
+    def _columns(self, v_y: Array) -> Array:
         return v_y.reshape(self.n_out, -1)  # (O, R, C, N) -> (O, R C N)
 
-    def _columns(self, v_x: Array | None) -> Array | None:
-        return None if v_x is None else patches(v_x, self.window).reshape(self.fan_in, -1)
-
-    def _v_x(self, w: Array, cache: ConvCache, v_y: Array, space: Fresh, key: str) -> Array:
-        """v_x = unpatch(W^T v_y)."""
-        return unpatch_product(w, v_y, cache.windows_shape, cache.image, self.window, space, key)
-
-    def _unpatch(self, cache: ConvCache, v_columns: Array | None) -> Array | None:
-        if v_columns is None:
-            return None
-        return unpatch(v_columns.reshape(cache.windows_shape), cache.image, self.window)
+    def _image(self, v_y: Array, patches: Patches) -> Array:
+        positions = patches.positions if self.pooled != (1, 1) else patches.positions[2:]
+        return v_y.reshape(self.n_out, *positions, -1)  # (O, R C N) -> (O, R, C, N)
 
 
 LEAST_POSITIONS = 16  # of each picture that go into the moments; and as many more
@@ -172,10 +158,3 @@ def looked_at(rows: int, columns: int, n: int) -> np.ndarray:
         return np.arange(n_positions)
     drawn = np.arange(n) + np.random.default_rng(0).random(n)
     return np.unique((drawn * n_positions / n).astype(int))
-
-
-def _at(positions: np.ndarray, v: Array, n_samples: int) -> Array:
-    """Return the columns of ``v`` (rows, R C N) at ``positions``."""
-    xp = array_module(v)
-    v = v.reshape(v.shape[0], -1, n_samples)
-    return v.take(to_backend(xp, positions), axis=1).reshape(v.shape[0], -1)

@@ -11,8 +11,8 @@ from l2lnp.errors import InputError
 from l2lnp.kernels import twin, windows
 from l2lnp.kernels.windows import blank, pad, taps
 from l2lnp.layers.base import FRESH, Shape
-from l2lnp.layers.patches import Pair, Window, make_window
 from l2lnp.layers.routing import Routing
+from l2lnp.layers.window import Pair, Window, make_window
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
 
@@ -41,10 +41,10 @@ class _Pool2D(Routing):
 
 
 class MaxPoolCache(NamedTuple):
-    """Which tap won in each window, as `l2lnp.kernels` has it, and the image's rows and columns."""
+    """Which tap won in each window, as `l2lnp.kernels` has it, and the shape of x."""
 
     won: Any
-    image: Pair
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,18 @@ class MaxPool2D(_Pool2D):
     Notes
     -----
     Not differentiable where two pixels of a window are equal; the winner's derivative is taken.
+    x may also come by tap, (K, A, B, R, C, N), from a convolution that is ``pooled``.
     """
 
     def forward(self, params: Params, x: Array, space: Fresh = FRESH) -> tuple[Array, MaxPoolCache]:
         y, won = twin(windows, x).max_pool(x, self.window, space)
-        return y, MaxPoolCache(won, x.shape[1:3])
+        return y, MaxPoolCache(won, x.shape)
 
     def gather(self, cache: MaxPoolCache, v_x: Array) -> Array:
         return twin(windows, v_x).max_gather(cache.won, v_x, self.window, FRESH)
 
     def scatter(self, cache: MaxPoolCache, v_y: Array, space: Fresh = FRESH, key: str = "v_x") -> Array:
-        return twin(windows, v_y).max_scatter(cache.won, v_y, cache.image, self.window, space, key)
+        return twin(windows, v_y).max_scatter(cache.won, v_y, cache.shape, self.window, space, key)
 
 
 @dataclass(frozen=True)

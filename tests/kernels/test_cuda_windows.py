@@ -8,7 +8,8 @@ from moving import assert_same, moved
 from strategies import images, pairs
 
 from l2lnp.kernels import losses, twin, windows
-from l2lnp.layers.patches import Window
+from l2lnp.kernels.convolution import Patches
+from l2lnp.layers.window import Window
 from l2lnp.workspace import Workspace
 
 keep = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -34,10 +35,11 @@ def test_patches_and_their_adjoint(cupy, problem):
     on_device, space = moved(cupy, x), Workspace()
     ours = twin(windows, on_device)
     assert ours.__name__ == "l2lnp.kernels.cuda.windows"
-    columns = windows.patches(x, window, space)
+    columns = Patches.of(x, window, (1, 1), space).written_out()[:, :, :, 0, 0]
     assert_same(ours.patches(on_device, window, space), columns, cupy, **EXACT)
     v = rng.normal(size=columns.shape).astype(x.dtype)
-    image = windows.unpatch(v, x.shape[1:3], window, space, "image")
+    identity, in_columns = np.eye(v[..., 0, 0, 0].size, dtype=x.dtype), v.reshape(-1, v[0, 0, 0].size)
+    image = windows.unpatch_product(identity, in_columns, v.shape, x.shape[1:3], window, space, "image")
     there = ours.unpatch(moved(cupy, v), x.shape[1:3], window, space, "image")
     assert_same(there, np.ascontiguousarray(image), cupy, **EXACT)  # added in the same order
     w, v_y = rng.normal(size=(2, v[..., 0, 0, 0].size)), rng.normal(size=(2, v[0, 0, 0].size))
@@ -58,13 +60,13 @@ def test_max_pooling(cupy, problem):
     y_there, won_there = ours.max_pool(on_device, window, space)
     has_pixel = y > -np.inf  # windows in the padding alone win nothing, whichever tap is named
     assert_same(y_there, y, cupy, **EXACT)
-    np.testing.assert_array_equal(won_there.get()[has_pixel], np.argmax(won, axis=0)[has_pixel])
+    np.testing.assert_array_equal(won_there.get()[has_pixel], np.argmax(won, axis=1)[has_pixel])
     v_x, v_y = rng.normal(size=x.shape).astype(x.dtype), rng.normal(size=y.shape).astype(x.dtype) * has_pixel
     gathered = windows.max_gather(won, v_x, window, space)
     there = ours.max_gather(won_there, moved(cupy, v_x), window, space).get()
     np.testing.assert_array_equal(there[has_pixel], gathered[has_pixel])
-    image = windows.max_scatter(won, v_y, x.shape[1:3], window, space, "v")
-    there = ours.max_scatter(won_there, moved(cupy, v_y), x.shape[1:3], window, space, "v")
+    image = windows.max_scatter(won, v_y, x.shape, window, space, "v")
+    there = ours.max_scatter(won_there, moved(cupy, v_y), x.shape, window, space, "v")
     np.testing.assert_allclose(there.get(), image, rtol=1e-6, atol=1e-6)
 
 

@@ -5,12 +5,19 @@ import pytest
 from .planting import Planted, assert_caught
 
 LAYERS = ("tests/layers",)
+KERNELS = ("tests/kernels/test_convolution.py",)
 
 PLANTED = [
-    Planted("w for w^2", "layers/affine.py", "matmul((w * w).T, h_y", "matmul(w.T, h_y", LAYERS),
-    Planted("w for w^2 in convolutions", "layers/conv.py", "self._v_x(w * w,", "self._v_x(w,", LAYERS),
+    Planted("w for w^2", "layers/affine.py", "product(w * w, h_y", "product(w, h_y", LAYERS),
     Planted("x for x^2", "layers/affine.py", "multiply(x, x, out", "multiply(x, 1, out", LAYERS),
-    Planted("missing factor 2", "layers/affine.py", "a_x = 2 * x *", "a_x = x *", LAYERS),
+    Planted(
+        "x for x^2 in convolutions",
+        "kernels/convolution.py",
+        "multiply(taps, taps, out",
+        "multiply(taps, 1, out",
+        LAYERS,
+    ),
+    Planted("missing factor 2", "layers/affine.py", "a_x = 2 * _values(x)", "a_x = _values(x)", LAYERS),
     Planted("bias forgotten", "layers/affine.py", '+ a_h["b"][:, None]', "", LAYERS),
     Planted(
         "square before the sum over positions",
@@ -20,15 +27,34 @@ PLANTED = [
         LAYERS,
     ),
     Planted("transposed tap", "kernels/windows.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
+    Planted("kernel not turned", "kernels/convolution.py", "[:, :, ::-1, ::-1]", "[:, :, ::-1]", KERNELS),
+    Planted(
+        "pixels of a pooling out of order",
+        "kernels/convolution.py",
+        "divmod(part + tap - before, b)",
+        "divmod(part + tap - before + 1, b)",
+        KERNELS,
+    ),
+    Planted(
+        "margin left as it was",
+        "kernels/convolution.py",
+        "_zero(target[:, :, :begin], target[:, :, end:])",
+        "pass",
+        KERNELS,
+    ),
     Planted(
         "odd pixel at the start",
-        "layers/patches.py",
+        "layers/window.py",
         "totals[0] // 2, (totals[0] + 1) // 2",
         "(totals[0] + 1) // 2, totals[0] // 2",
         LAYERS,
     ),
     Planted(
-        "all equal maxima win", "kernels/windows.py", "(pixels == y) & still_free", "pixels == y", LAYERS
+        "all equal maxima win",
+        "kernels/windows.py",
+        "xp.greater(is_there[:, tap], is_taken, out=is_there[:, tap])",
+        "pass",
+        LAYERS,
     ),
     Planted(
         "every part of the channels has the first one's weights",
@@ -37,7 +63,7 @@ PLANTED = [
         "w[:, : len(padded[start : start + step]) * i * j]",
         ("tests/kernels/test_windows.py",),
     ),
-    Planted("max pooling padded with 0", "kernels/windows.py", "fill=-xp.inf", "fill=0.0", LAYERS),
+    Planted("max pooling padded with 0", "kernels/windows.py", "space, -xp.inf)", "space, 0.0)", LAYERS),
     Planted(
         "h by 1/k^2 in average pooling",
         "layers/routing.py",

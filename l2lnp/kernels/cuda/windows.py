@@ -12,7 +12,7 @@ from l2lnp.kernels.products import matmul
 from l2lnp.workspace import Fresh
 
 if TYPE_CHECKING:
-    from l2lnp.layers.patches import Pair, Window
+    from l2lnp.layers.window import Pair, Window
 
 _MOST_TAPS = 1 << 16  # that an unsigned short can number
 _THREADS = 256
@@ -70,13 +70,15 @@ def max_gather(won: Array, v_x: Array, window: Window, space: Fresh) -> Array:
     return v_y
 
 
-def max_scatter(won: Array, v_y: Array, image: Pair, window: Window, space: Fresh, key: str) -> Array:
-    """Return for each pixel (K, H, W, N) the sum of v_y (K, R, C, N) over the windows that it won."""
+def max_scatter(
+    won: Array, v_y: Array, shape: tuple[int, ...], window: Window, space: Fresh, key: str
+) -> Array:
+    """Return for each pixel the sum of v_y (K, R, C, N) over the windows that it won, (K, H, W, N)."""
     v_y = array_module(won, v_y).ascontiguousarray(v_y)
-    k, _, _, n = won.shape
+    k, h, w, n = shape
     check(v_y.dtype, v_y=(v_y, won.shape))
-    v_x = space.empty(key, (k, *image, n), v_y)
-    _launch("max_scatter", k * image[0], image[1] * n, (v_y, won, v_x), v_x.shape, window)
+    v_x = space.empty(key, shape, v_y)
+    _launch("max_scatter", k * h, w * n, (v_y, won, v_x), v_x.shape, window)
     return v_x
 
 

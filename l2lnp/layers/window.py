@@ -1,14 +1,11 @@
-"""Windows over images: `patches` (im2col) and its adjoint `unpatch` (col2im); all of stride and padding."""
+"""Windows that slide over images: all of stride and padding."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l2lnp.backend import Array
 from l2lnp.errors import InputError
-from l2lnp.kernels import twin, windows
-from l2lnp.layers.base import FRESH, Shape
-from l2lnp.workspace import Fresh
+from l2lnp.layers.base import Shape
 
 Pair = tuple[int, int]
 
@@ -92,23 +89,3 @@ def make_window(layer: str, size: int | Pair, stride: int | Pair, padding: int |
             f"not size {size}, stride {stride}, padding {padding}"
         )
     return window
-
-
-def patches(x: Array, window: Window, space: Fresh = FRESH) -> Array:
-    """Copy every window of ``x`` (K, H, W, N) into a column: (K, I, J, R, C, N)."""
-    columns: Array = twin(windows, x).patches(x, window, space)
-    return columns
-
-
-def unpatch(columns: Array, image: Pair, window: Window, space: Fresh = FRESH, key: str = "image") -> Array:
-    """Add every column (K, I, J, R, C, N) to its pixels (K, H, W, N): the adjoint of `patches`."""
-    x: Array = twin(windows, columns).unpatch(columns, image, window, space, key)
-    return x
-
-
-def unpatch_product(
-    w: Array, v_y: Array, shape: Shape, image: Pair, window: Window, space: Fresh = FRESH, key: str = "image"
-) -> Array:
-    """Return `unpatch` of the columns w^T v_y, which have the ``shape`` (K, I, J, R, C, N); w (O, K I J)."""
-    x: Array = twin(windows, v_y).unpatch_product(w, v_y, shape, image, window, space, key)
-    return x
