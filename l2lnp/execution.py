@@ -47,7 +47,7 @@ class Execution:
     threads: int = 1
     micro_batch: int = 64
     lanes: int = 4
-    chunk: int = 1024
+    chunk: int = 2048
     workspace: Workspace = field(default_factory=Workspace, repr=False, compare=False)
 
     @cached_property

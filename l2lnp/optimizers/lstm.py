@@ -385,7 +385,7 @@ class LSTM(Optimizer):
     def _spans(self, n_steps: int) -> Sequence[Span]:
         """Return the spans; their chunks are smaller where many steps are kept, for the sake of the tape."""
         if n_steps not in self._spans_by_steps:
-            size = max(BLOCK, self._execution.chunk * 16 // n_steps // BLOCK * BLOCK)
+            size = max(BLOCK, self._execution.chunk * 8 // n_steps // BLOCK * BLOCK)
             chunks = [piece for chunk in self._chunks for piece in chunk.cut(size)]
             self._spans_by_steps[n_steps] = join(self.layout, chunks, CHUNKS_OF_SPAN)
         return self._spans_by_steps[n_steps]
