@@ -21,7 +21,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels.products import block_length, row_sums
+from l2lnp.kernels.products import block_length
 from l2lnp.kernels.windows import pad, unpatch_product
 from l2lnp.workspace import Fresh
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _LEAST_COLUMNS = 32  # shorter products lose more by being many than they gain
 _MOST_PARTS = 1_000_000  # numbers of the parts of V X^T that are kept until they are added
-_MANY_ROWS = 4  # times the rows of V: then it pays to transpose V
 
 
 @dataclass(frozen=True)
@@ -93,20 +92,14 @@ class Patches:
         """Return V X^T (O, K I J); v (O, R C N)."""
         (a, b, r, c), n, o, xp = self.positions, self.image_shape[3], len(v), array_module(v)
         (k, *_), (i, j) = self.image_shape, self.window.size
-        v, block = v.reshape(o, a, b, r, c * n).transpose(1, 2, 3, 4, 0), c * n  # V^T row by row
-        if k * i * j >= _MANY_ROWS * o:
-            # with V^T written out, which BLAS does faster than NumPy, the products need no packing
-            block = block_length(block, o * k * i * j, _LEAST_COLUMNS)
-            v = xp.matmul(v, xp.eye(o, dtype=v.dtype), out=space.empty("v^T", v.shape, v))
-        patches = _by_row(self.taps, i, self.window.stride[0], (a, b, r, 1, c * n // block, block))[
-            :, :, :, 0
-        ]
-        v, of_one_row = v.reshape(a, b, r, -1, block, o), a * b * (c * n // block) * o * k * i * j
-        total, step = xp.zeros(o * k * i * j, v.dtype), max(1, _MOST_PARTS // of_one_row)
-        for rows in (slice(first, first + step) for first in range(0, r, step)):
-            shape = *patches[:, :, rows].shape[:4], k * i * j, o
-            parts = xp.matmul(patches[:, :, rows], v[:, :, rows], out=space.empty("parts", shape, v))
-            total += row_sums(parts.reshape(-1, k * i * j * o).T)
+        v = v.reshape(o, a, b, r, c * n).transpose(1, 2, 3, 4, 0)  # V_r^T
+        patches = _by_row(self.taps, i, self.window.stride[0], (a, b, r, 1, 1, c * n))[:, :, :, 0, 0]
+        total = xp.zeros((i * k * j, o), v.dtype)
+        step = max(1, _MOST_PARTS // (a * b * total.size))
+        for first in range(0, r, step):
+            rows = slice(first, min(first + step, r))
+            parts = space.empty("parts", (a, b, rows.stop - first, *total.shape), v)
+            total += xp.matmul(patches[:, :, rows], v[:, :, rows], out=parts).sum((0, 1, 2))
         in_order: Array = total.reshape(i, k, j, o).transpose(3, 1, 0, 2).reshape(o, -1)
         return in_order
 

@@ -43,13 +43,6 @@ def outer(v: Array, x: Array) -> Array:
     return matmul(v, x.T) if len(v) > len(x) else matmul(x, v.T).T
 
 
-def row_sums(v: Array) -> Array:
-    """Return the sums (O,) over the columns of v (O, M)."""
-    xp = array_module(v)
-    # NumPy adds in pairs, twice as slowly as BLAS
-    return v @ np.ones(v.shape[1], v.dtype) if xp is np else v.sum(1)
-
-
 def along_modes(v: Array, modes: Sequence[int], axes: Mapping[int, Array], n_before: int = 1) -> Array:
     """Return (Q_0^T x Q_1^T x ...) v, of v's shape; Q_k is ``axes[k]``, or the identity where there is none.
 

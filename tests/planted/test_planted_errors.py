@@ -76,7 +76,7 @@ PLANTED = [
     ),
     Planted("wrong third derivative", "layers/activation.py", "(6 * y * y - 2)", "(6 * y * y + 2)", LAYERS),
     Planted(
-        "relu slope 1 at 0", "layers/activation.py", "lambda x, y: x > 0)", "lambda x, y: x >= 0)", LAYERS
+        "relu slope 1 at 0", "layers/activation.py", "lambda x, y: x > 0,", "lambda x, y: x >= 0,", LAYERS
     ),
     Planted("gates swapped", "layers/lstm_cell.py", '"ifon".index', '"fion".index', LAYERS),
     Planted(
