@@ -1,4 +1,4 @@
-"""The affine map y = W x + b and its passes: the only matrix products of the library.
+"""The affine map y = W x + b and its passes: all matrix products of the layers.
 
 x is (K, M), one column per sample (or per sample and position), W is (O, K), b is (O,).
 Fully connected layers are affine over their input, LSTM gates over [x; hidden]. Convolutions
