@@ -42,6 +42,12 @@ RUNS = (
         "--steps", type=click.IntRange(2), default=200, show_default=True, help="Length of the runs."
     ),
     click.option(
+        "--horizons",
+        type=Listed("numbers", int),
+        help="Numbers of steps whose mean loss is reported, separated by commas; --steps always is.  "
+        "[default: 100,200,500,1000,2000, as far as --steps goes]",
+    ),
+    click.option(
         "--seeds",
         "n_seeds",
         type=click.IntRange(2),
@@ -136,6 +142,7 @@ def _run(
     tuned: Path | None,
     n_tuning_seeds: int,
     steps: int,
+    horizons: tuple[int, ...] | None,
     n_seeds: int,
     first_seed: int,
     eval_every_steps: int | None,
@@ -144,13 +151,13 @@ def _run(
     reference: str | None = None,
     **common: Any,
 ) -> Comparison:
-    from l2lnp.experiments.comparison import Plan, compare, horizons_up_to, tuned_entrant
+    from l2lnp.experiments.comparison import HORIZONS, Plan, compare, horizons_up_to, tuned_entrant
     from l2lnp.experiments.contenders import available
     from l2lnp.experiments.tuned import TunedFile
     from l2lnp.experiments.tuning import tune, tuning_seeds
 
     names = () if optimizers == ("none",) else optimizers or available()
-    horizons = horizons_up_to(steps)
+    horizons = horizons_up_to(steps, HORIZONS if horizons is None else horizons)
     seeds = tuple(range(first_seed, first_seed + n_seeds))
     for_tuning = tuning_seeds(n_tuning_seeds) if names else ()
     every = eval_every_steps or max(1, steps // 10)

@@ -79,9 +79,17 @@ class Comparison(NamedTuple):
     errors: list[Row]
 
 
-def horizons_up_to(steps: int) -> tuple[int, ...]:
-    """Return the usual numbers of steps that are less than ``steps``, and ``steps``."""
-    return (*(n for n in HORIZONS if n < steps), steps)
+def horizons_up_to(steps: int, asked: Sequence[int] = HORIZONS) -> tuple[int, ...]:
+    """Return the numbers of steps in ``asked`` that are less than ``steps``, and ``steps``.
+
+    Raises
+    ------
+    InputError
+        If a number is no positive one.
+    """
+    if any(n < 1 for n in asked):
+        raise InputError("mean losses are over one step or more")
+    return (*(n for n in sorted(set(asked)) if n < steps), steps)
 
 
 def tuned_entrant(name: str, by_horizon: Mapping[int, Tuned]) -> Entrant:

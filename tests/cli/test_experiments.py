@@ -110,9 +110,10 @@ def test_tune_writes_a_file_that_compare_reads(capsys, folder, undrawn):
     entries = json.loads((folder / "cache" / "tuned.json").read_text())["entries"]
     assert {entry["question"]["horizon_steps"] for entry in entries} == {3, 8}
     assert set(entries[0]["answer"]["settings"]) == {"learning_rate", "epsilon"}
-    compared = l2lnp(capsys, *COMPARE, "--optimizers", "sou", "--out", "results")
+    compared = l2lnp(capsys, *COMPARE, "--optimizers", "sou", "--horizons", "3", "--out", "results")
     assert compared.code == 0
     assert "not tuned yet" not in compared.out
+    assert "|  | n = 3 | n = 8 |" in compared.out
 
 
 def test_transfer_goes_to_the_big_network_frozen_and_jointly(capsys, folder, undrawn):

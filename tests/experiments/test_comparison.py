@@ -221,6 +221,12 @@ def test_horizons_end_with_the_run(steps, horizons):
     assert horizons_up_to(steps) == horizons
 
 
+def test_horizons_may_be_chosen():
+    assert horizons_up_to(1000, (500, 200, 200, 1000, 2000)) == (200, 500, 1000)
+    with pytest.raises(InputError, match="one step or more"):
+        horizons_up_to(10, (0, 5))
+
+
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
