@@ -26,7 +26,7 @@ from l2lnp.workspace import Fresh
 class Evaluation(NamedTuple):
     """The mini-batch mean loss at theta with its first and approximate second derivatives (P,)."""
 
-    loss: Any  # a float; within the batch's parts an array () on the device
+    loss: Any  # a float; within the batch's parts, and where nothing waits, an array () on the device
     g: Array
     h: Array | None
 
@@ -180,11 +180,12 @@ class Sequential:
         for modes up to the width ``widest_mode``; none at all if that is 0. With ``axes``, those of a
         basis by (layer, mode), h is in that basis; g never is.
         """
+        execution, rng = execution or Execution(), rng or np.random.default_rng(0)
         self._check_samples(theta, x)
-        self.loss.check_targets(targets, self.output_shape)
+        if execution.waits:
+            self.loss.check_targets(targets, self.output_shape)
         if curvature is not None:
             modes.check_supported(curvature, self, axes)
-        execution, rng = execution or Execution(), rng or np.random.default_rng(0)
         params = self.layout.split(theta)
         n_total = x.shape[-1]
         in_sweep = curvature if curvature in modes.ADJOINT_MODES else None
@@ -208,7 +209,7 @@ class Sequential:
                 return self.adjoint(theta, x, targets, a_g=v, execution=execution)
 
             h = modes.hutchinson(theta, hessian_times, rng, n_draws)
-        return Evaluation(float(loss), g, h), moments
+        return Evaluation(float(loss) if execution.waits else loss, g, h), moments
 
     def adjoint(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import reductions, twin
 from l2lnp.kernels.products import along_modes, matmul
 from l2lnp.layers.base import FRESH, Shape
 from l2lnp.tree import Params
@@ -31,7 +32,7 @@ def backward(
     w = params["w"]
     g_x = matmul(w.T, g_y, out=space.empty("g_x", x.shape, x)) if wants_x else None
     g_w = matmul(g_y, x.T, out=space.empty("g_w", w.shape, x))
-    return g_x, {"w": g_w, "b": g_y.sum(1)}
+    return g_x, {"w": g_w, "b": twin(reductions, g_y).row_sums(g_y)}
 
 
 def curvature(
@@ -45,7 +46,7 @@ def curvature(
     h_x = matmul((w * w).T, h_y, out=space.empty("h_x", x.shape, x)) if wants_x else None
     x_squared = array_module(x).multiply(x, x, out=space.empty("x_squared", x.shape, x))
     h_w = matmul(h_y, x_squared.T, out=space.empty("h_w", w.shape, x))
-    return h_x, {"w": h_w, "b": h_y.sum(1)}
+    return h_x, {"w": h_w, "b": twin(reductions, h_y).row_sums(h_y)}
 
 
 def backward_adjoint(
