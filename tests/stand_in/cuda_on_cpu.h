@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -39,7 +40,7 @@ struct Thread {
 
 static ucontext_t unused;
 static jmp_buf scheduler;
-static std::vector<Thread> threads;
+static std::deque<Thread> threads;
 static void (*body)(void**);
 static void** arguments;
 
@@ -48,9 +49,11 @@ inline void wait() {
 }
 
 inline void begin() {
-    body(arguments);
-    threads[threadIdx.x].ended = true;
-    _longjmp(scheduler, 1);
+    for (;;) {  // block after block
+        body(arguments);
+        threads[threadIdx.x].ended = true;
+        wait();
+    }
 }
 
 inline void go_on(Thread& thread) {
@@ -62,16 +65,16 @@ inline void go_on(Thread& thread) {
 
 // Every thread runs to its next barrier before any goes on.
 inline void run_block_in_step() {
-    if (threads.size() < blockDim.x) threads.resize(blockDim.x);
-    for (auto& thread : threads) {
+    while (threads.size() < blockDim.x) {
+        Thread& thread = threads.emplace_back();
         thread.stack.resize(STACK_BYTES);
-        thread.begun = thread.ended = false;
         getcontext(&thread.context);
         thread.context.uc_stack.ss_sp = thread.stack.data();
         thread.context.uc_stack.ss_size = STACK_BYTES;
         thread.context.uc_link = nullptr;
         makecontext(&thread.context, begin, 0);
     }
+    for (unsigned i = 0; i < blockDim.x; ++i) threads[i].ended = false;
     for (bool running = true; running;) {
         running = false;
         for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) {

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stand_in.arrays import ndarray
+from stand_in.graphs import DEVICE
 
 _TYPES = {
     "int": np.dtype(np.int32),
@@ -55,7 +56,10 @@ class _Kernel:
         )
         cells = [_cell(self._name, a, *wanted) for a, wanted in zip(args, self._types, strict=True)]
         pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
-        self._function(pointers, ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]))
+        kept = cells, args  # what the pointers point to
+        DEVICE.change(
+            lambda: kept and self._function(pointers, ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]))
+        )
 
 
 def _cell(name, argument, dtype, is_array):

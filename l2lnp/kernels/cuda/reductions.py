@@ -13,7 +13,8 @@ from l2lnp.backend import Array, array_module
 from l2lnp.kernels.cuda import blocks, check, kernel, launch
 
 _THREADS = 256  # as in reductions.cu
-_PARTS = 64  # into which a tensor is cut
+_MOST_PARTS = 64  # into which a tensor is cut
+_OF_PART = 4096  # coordinates, where there are not more
 
 
 def row_sums(v: Array) -> Array:
@@ -30,10 +31,11 @@ def means(x: Array, sizes: Sequence[int]) -> Array:
     xp, n = array_module(x), len(sizes)
     x = xp.ascontiguousarray(x)
     check(x.dtype, x=(x, (sum(sizes),)))
-    starts, parts, found = _starts(xp, tuple(sizes)), xp.empty((n, _PARTS), np.float64), xp.empty(n, x.dtype)
+    n_parts = min(_MOST_PARTS, blocks(max(sizes), _OF_PART))
+    starts, parts, found = _starts(xp, tuple(sizes)), xp.empty((n, n_parts), np.float64), xp.empty(n, x.dtype)
     sums, divide = (kernel(xp, "reductions.cu", f"tensor_{name}", x.dtype) for name in ("sums", "means"))
-    launch(sums, n * _PARTS, _THREADS, x, starts, parts, np.int32(_PARTS))
-    launch(divide, blocks(n, _THREADS), _THREADS, parts, starts, found, np.int32(n), np.int32(_PARTS))
+    launch(sums, n * n_parts, _THREADS, x, starts, parts, np.int32(n_parts))
+    launch(divide, blocks(n, _THREADS), _THREADS, parts, starts, found, np.int32(n), np.int32(n_parts))
     return found
 
 
