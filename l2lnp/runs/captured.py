@@ -68,7 +68,8 @@ class CapturedStep:
             with xp.cuda.using_allocator(self._pool.malloc), self._stream:
                 self._batch = Batch(0, batch.x.copy(), batch.labels.copy())
                 self._loss = xp.zeros(1, np.float64)
-                self._learner.flag = xp.zeros(1, np.int32)
+                self._flag: Array = xp.zeros(1, np.int32)
+                self._learner.flag = self._flag
                 self._static = self._on_device(training)
                 self._graph = self._record(training)
                 self._compare(training)
@@ -87,13 +88,13 @@ class CapturedStep:
         ``losses`` gets their losses, and ``flag`` (1,) becomes 1 where a number was not finite.
         """
         self._load(training)
-        self._learner.flag[...] = 0
+        self._flag[...] = 0
         for number, batch in enumerate(batches):
             self._batch.x[...] = batch.x
             self._batch.labels[...] = batch.labels
             self._graph.launch()
             losses[number : number + 1] = self._loss
-        flag[...] = self._learner.flag
+        flag[...] = self._flag
         return self._unload(training, len(batches))
 
     def _on_device(self, training: Training) -> Training:
@@ -160,7 +161,7 @@ class CapturedStep:
             key: before + (n_steps if key != "chunk" else 0) if isinstance(before, int) else now.copy()
             for (key, before), now in zip(training.state.items(), self._static.state.values(), strict=True)
         }
-        average = None if training.average is None else self._static.average.copy()
+        average = None if self._static.average is None else self._static.average.copy()
         return training._replace(
             step=training.step + n_steps, theta=self._static.theta.copy(), state=state, average=average
         )

@@ -59,7 +59,8 @@ def train(run: Run, watcher: Watcher, is_interrupted: Callable[[], bool] = lambd
     InputError
         If the folder cannot be written; its last checkpoint stays good.
     """
-    return _Session(run, watcher).train(is_interrupted)
+    with run.problem.noting_memory():
+        return _Session(run, watcher).train(is_interrupted)
 
 
 class _Session:
