@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from l2lnp.meta.joint import Training
 from l2lnp.runs.blocks import Blocks
+from l2lnp.runs.captured import is_wanted
 from l2lnp.runs.metrics import Line, append_line
 from l2lnp.runs.run import Run
 
@@ -70,6 +71,7 @@ class _Session:
         self.run = run
         self.watcher = watcher
         self.lines = list(run.lines)
+        self.has_said_how = False
         self.first_step = run.training.step
         self.began_s = time.monotonic()
         self.next_save_s = self.began_s + run.settings.checkpoint_every_s
@@ -94,8 +96,17 @@ class _Session:
                 self._record(step, training, report.loss)
             if time.monotonic() >= self.next_save_s:
                 self._save(training)
+            self._say_how(blocks)
         self._save(training)
         return Outcome(training.step, self.lines, self.elapsed_s, training.n_restarts, interrupted)
+
+    def _say_how(self, blocks: Blocks) -> None:
+        """Say once why there is no CUDA graph, where one was asked for."""
+        if blocks.why_one_by_one is not None and is_wanted() and not self.has_said_how:
+            self.watcher.message(
+                f"no CUDA graph, steps are launched kernel by kernel: {blocks.why_one_by_one}"
+            )
+            self.has_said_how = True
 
     def _steps_to_look(self, step: int, most: int) -> int:
         """Return how many steps may be made before theta is looked at, at ``most``."""

@@ -147,3 +147,20 @@ def test_compare_measures_on_the_device(capsys, folder):
         np.genfromtxt(folder / b / "curves.csv", delimiter=",", names=True) for b in ("numpy", "cupy")
     )
     np.testing.assert_allclose(on_device["loss"], on_host["loss"], rtol=2e-3)
+
+
+def test_steps_as_graphs_give_the_same_run_or_say_why_not(capsys, folder, monkeypatch):
+    options = ("--frozen", "--backend", "cupy", "--log-every", "1")
+    train(capsys, "one by one", *options, "--pretrained", "slstm-coordinates")
+    monkeypatch.setenv("L2LNP_CUDA_GRAPH", "1")
+    said = train(capsys, "graph", *options, "--pretrained", "slstm-coordinates")
+    assert "no CUDA graph" not in said
+    lines = [
+        [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("one by one", "graph")
+    ]
+    for ours, theirs in zip(*lines, strict=True):
+        assert (ours["step"], ours["test_error"]) == (theirs["step"], theirs["test_error"])
+        np.testing.assert_allclose(ours["train_loss"], theirs["train_loss"], rtol=1e-4)
+    said = train(capsys, "basis", *options)
+    assert said.count("no CUDA graph, steps are launched kernel by kernel: the curvature basis") == 1
