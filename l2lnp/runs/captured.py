@@ -9,7 +9,7 @@ What may be recorded is narrow: our kernels, and CuPy's elementwise ones. CuPy c
 is long in other use; and nothing can be read. All memory of the step comes from a pool of
 its own, which lives as long as the graph, so that nobody else gets what replays write to.
 
-Before it is used, a replay is compared with the same step launched kernel by kernel: where one byte
+Before it is used, a replay is compared with the same step launched kernel by kernel: where one number
 differs, or the step cannot be recorded, `CannotCaptureError` says why, and steps are launched as ever.
 
 No GPU has run this yet, so it is asked for by ``L2LNP_CUDA_GRAPH=1`` in the environment.
@@ -52,7 +52,7 @@ class CapturedStep:
     ------
     CannotCaptureError
         If the step asks for numbers on its way, calls a library that CuPy cannot record, or, replayed, gives
-        other bytes than when it is launched kernel by kernel.
+        other numbers than when it is launched kernel by kernel.
     """
 
     def __init__(self, learner: JointLearner, task: Classification, training: Training, batch: Batch) -> None:
