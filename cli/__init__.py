@@ -94,7 +94,7 @@ def _drop_output() -> None:
 def _say_memory(error: MemoryError) -> int:
     if type(error).__module__.partition(".")[0] != "cupy":
         return _say(f"not enough memory: {error}", FAILURE)
-    reason = str(error).rstrip(".")
+    reason = "; ".join([str(error).rstrip("."), *getattr(error, "__notes__", ())])
     return _say(
         f"not enough GPU memory: {reason[:1].lower()}{reason[1:]}; lower --batch-size, for a learned "
         "optimizer --unroll-length too, take a smaller network, or use --backend numpy",

@@ -55,10 +55,15 @@ class Listed(click.ParamType):
     default="numpy",
     show_default=True,
     help="cupy times sweep-small, sweep-big, lstm-1e5, lstm-1e6, training-step and meta-first-order "
-    "on a GPU, without opponents.",
+    "on a GPU, against torch, torch-compile and jax on the same card.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all results to this file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the tables to this file, too.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    help="With --backend cupy: write tables and numbers to a page of this folder, named by date and card.",
+)
 @click.option(
     "--curves",
     type=click.Path(path_type=Path),
@@ -72,6 +77,7 @@ def command(
     backend: str,
     json_file: Path | None,
     markdown: Path | None,
+    results: Path | None,
     curves: Path | None,
 ) -> None:
     """Measure time and memory of the library's jobs.
@@ -92,13 +98,17 @@ def command(
     if backend == "auto":
         click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")
     if xp.__name__ != "numpy":
-        from l2lnp.benchmarks import on_gpu
+        from l2lnp.benchmarks import gpu_report, on_gpu
 
-        if against or curves is not None:
-            raise InputError("--against and --curves do not apply to --backend cupy")
-        results = on_gpu.measure_on_gpu(xp, jobs or tuple(on_gpu.JOBS), repetitions, say)
-        _write(results, on_gpu.as_markdown(results), json_file, markdown)
+        if curves is not None:
+            raise InputError("--curves does not apply to --backend cupy")
+        found = on_gpu.measure_on_gpu(xp, jobs or tuple(on_gpu.JOBS), against, repetitions, say)
+        _write(found, gpu_report.markdown(found), json_file, markdown)
+        if results is not None:
+            click.echo(f"written: {gpu_report.write(found, results)}")
         return
+    if results is not None:
+        raise InputError("--results is for --backend cupy: give --json and --markdown")
     if curves is not None:
         from l2lnp.benchmarks.curves import measure_curves
 
@@ -106,8 +116,8 @@ def command(
         measure_curves(curves, threads, repetitions, say)
         click.echo(f"written: {curves}")
         return
-    results = run_benchmark(tuple(JOBS) if jobs is None else jobs, against, threads, repetitions)
-    _write(results, report.markdown(results), json_file, markdown)
+    found = run_benchmark(tuple(JOBS) if jobs is None else jobs, against, threads, repetitions)
+    _write(found, report.markdown(found), json_file, markdown)
 
 
 def _write(results: dict[str, Any], text: str, json_file: Path | None, markdown: Path | None) -> None:

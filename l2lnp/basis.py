@@ -27,8 +27,6 @@ a fully connected layer are cut into two modes.
 
 from __future__ import annotations
 
-from math import isfinite
-
 import numpy as np
 
 from l2lnp.backend import Array, array_module
@@ -57,7 +55,8 @@ def mode_widths(layout: Layout) -> dict[tuple[int, int], int]:
 def averaged(n: int, old: Array, new: Array) -> Array:
     """M <- b M + (1 - b) M_new, at refresh ``n`` (from 0); M stays where M_new is not finite."""
     b = min(LONGEST_MEMORY, 1.0 - 1.0 / (n + 1))
-    return b * old + (1.0 - b) * new if isfinite(float(new.trace())) else old
+    xp = array_module(new)
+    return xp.where(xp.isfinite(new.trace()), b * old + (1.0 - b) * new, old)
 
 
 def eigenvectors(m: Array, reference: Array) -> tuple[Array, Array]:

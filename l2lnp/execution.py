@@ -37,6 +37,9 @@ class Execution:
         ``threads`` of them so that threads may change.
     chunk
         Coordinates that go through the learned optimizer together.
+    waits
+        False: nothing asks a device for a number; a loss stays an array () there, no number where a target is
+        no class. The caller looks at it later (`l2lnp.runs.blocks`).
 
     Notes
     -----
@@ -48,6 +51,7 @@ class Execution:
     micro_batch: int = 64
     lanes: int = 4
     chunk: int = 2048
+    waits: bool = field(default=True, repr=False, compare=False)
     workspace: Workspace = field(default_factory=Workspace, repr=False, compare=False)
 
     @cached_property

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +25,13 @@ from l2lnp.layers.routing import Flatten
 from l2lnp.tree import Layout, Moments, Params, add_params
 from l2lnp.workspace import Fresh
 
+_MOST_BY_TAP = 9  # pixels of a pooling's window: the short images of many cost more than they save
+
 
 class Evaluation(NamedTuple):
     """The mini-batch mean loss at theta with its first and approximate second derivatives (P,)."""
 
-    loss: Any  # a float; within the batch's parts an array () on the device
+    loss: Any  # a float; within the batch's parts, and where nothing waits, an array () on the device
     g: Array
     h: Array | None
 
@@ -108,8 +111,9 @@ class Sequential:
         layers = list(self.schedule)
         for i, (layer, following) in enumerate(pairwise(self.schedule)):
             if (
-                isinstance(layer, Conv2D)
-                and isinstance(following, MaxPool2D)
+                type(layer) is Conv2D
+                and type(following) is MaxPool2D
+                and prod(following.window.size) <= _MOST_BY_TAP
                 and following.window.tiles((self.shapes[i + 1][1], self.shapes[i + 1][2]))
             ):
                 layers[i] = replace(layer, pooled=following.window.size)
@@ -200,11 +204,12 @@ class Sequential:
         for modes up to the width ``widest_mode``; none at all if that is 0. With ``axes``, those of a
         basis by (layer, mode), h is in that basis; g never is.
         """
+        execution, rng = execution or Execution(), rng or np.random.default_rng(0)
         self._check_samples(theta, x)
-        self.loss.check_targets(targets, self.output_shape)
+        if execution.waits:
+            self.loss.check_targets(targets, self.output_shape)
         if curvature is not None:
             modes.check_supported(curvature, self, axes)
-        execution, rng = execution or Execution(), rng or np.random.default_rng(0)
         params = self.layout.split(theta)
         n_total = x.shape[-1]
         in_sweep = curvature if curvature in modes.ADJOINT_MODES else None
@@ -228,7 +233,7 @@ class Sequential:
                 return self.adjoint(theta, x, targets, a_g=v, execution=execution)
 
             h = modes.hutchinson(theta, hessian_times, rng, n_draws)
-        return Evaluation(float(loss), g, h), moments
+        return Evaluation(float(loss) if execution.waits else loss, g, h), moments
 
     def adjoint(
         self,

@@ -91,7 +91,10 @@ class Layout:
     def join(self, params: Mapping[int, Mapping[str, Array]]) -> Array:
         """Copy the tensors of all layers into one new vector (P,); the inverse of `split`."""
         parts = [params[t.layer][t.name].reshape(-1) for t in self.tensors]
-        return array_module(*parts).concatenate(parts)
+        joined = array_module(*parts).empty(self.n_coordinates, parts[0].dtype)
+        for t, part in zip(self.tensors, parts, strict=True):
+            joined[t.coordinates] = part
+        return joined
 
 
 def add_params(total: Mapping[str, Array], part: Mapping[str, Array]) -> Params:

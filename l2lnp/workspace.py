@@ -31,7 +31,7 @@ class Fresh:
 class Workspace(Fresh):
     """Arrays by key, handed out again at every call: valid until the same key is asked for again.
 
-    Each layer of each lane (see `l2lnp.execution`) gets a scope of its own, so that
+    Each layer of each thread (see `l2lnp.execution`) gets a scope of its own, so that
     neither layers nor threads share an array.
     """
 

@@ -12,6 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from l2lnp.benchmarks.timing import best_s
+from l2lnp.execution import Execution
 from l2lnp.kernels.lstm import BLOCK, Sizes, product
 from l2lnp.version import VERSION
 
@@ -29,7 +30,7 @@ class Limits(NamedTuple):
     pass_s_of_one_thread: float  # per element of one multiplication or addition in cache
 
 
-def measure_limits(n_features: int = 4, chunk: int = 1024, size: int = 2048) -> Limits:
+def measure_limits(n_features: int = 4, chunk: int = Execution.chunk, size: int = 2048) -> Limits:
     """Measure the limits; ``size`` is that of the square matrices multiplied."""
     a = np.ones((size, size), np.float32)
     out = np.empty_like(a)

@@ -1,32 +1,53 @@
-"""Jobs on a GPU, timed by CUDA events after warm-up."""
+"""The jobs on a GPU, by CUDA events: ours, and opponents on the same card, checked before they are timed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from l2lnp.backend import to_backend
-from l2lnp.benchmarks.jobs import run_unroll
-from l2lnp.benchmarks.problems import (
-    NetworkProblem,
-    UnrollProblem,
-    network_problem,
-    step_problem,
-    unroll_problem,
-)
+from l2lnp.backend import to_backend, to_host
+from l2lnp.benchmarks import jobs as on_cpu
+from l2lnp.benchmarks.gpu_limits import measure_gpu_limits
+from l2lnp.benchmarks.jobs import Contender, Job, joined, run_unroll, step_flops
+from l2lnp.benchmarks.measuring import checked
+from l2lnp.benchmarks.opponents import check_names, opponents_of
+from l2lnp.benchmarks.problems import NetworkProblem, StepProblem, UnrollProblem, unroll_problem
 from l2lnp.errors import unknown_name
 from l2lnp.execution import ON_A_GPU, Execution
 from l2lnp.meta.joint import JointLearner
 from l2lnp.optimizers import make_optimizer
+from l2lnp.runs.blocks import STEPS, Blocks
+from l2lnp.runs.captured import CannotCaptureError, CapturedStep
+from l2lnp.tasks.classification import Batch
 from l2lnp.version import VERSION
 
 T = TypeVar("T")
 _WARM_UP = 3  # calls: kernels are compiled, memory pools filled
+_CALLS = 10  # between two events
+
+
+@dataclass(frozen=True)
+class DeviceContender(Contender):
+    """One way to do a job on a GPU.
+
+    Parameters
+    ----------
+    wait
+        Waits for what ``run`` returned, where that may be under way on a stream that our events do not see.
+    per_call
+        How often the job is done in one call of ``run``.
+    versions
+        Of the libraries that it runs on.
+    """
+
+    wait: Callable[[Any], Any] = lambda result: None
+    per_call: int = 1
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def moved(xp: ModuleType, tree: T) -> T:
@@ -42,46 +63,135 @@ def moved(xp: ModuleType, tree: T) -> T:
     return result
 
 
-def _network(xp: ModuleType, problem: NetworkProblem) -> NetworkProblem:
-    return replace(problem, theta=moved(xp, problem.theta), batches=moved(xp, problem.batches))
+def _there(xp: ModuleType, problem: NetworkProblem) -> NetworkProblem:
+    theta, batches = moved(xp, (problem.theta, problem.batches))
+    return replace(problem, theta=theta, batches=batches, execution=Execution(**ON_A_GPU))
 
 
-def _sweep(xp: ModuleType, name: str, batch_size: int) -> Callable[[], Any]:
-    problem = _network(xp, network_problem(name, _execution(), batch_size))
-    return lambda: problem.task.evaluate(problem.theta, problem.batches[0], True)
+def sweep(xp: ModuleType, job: Job) -> list[DeviceContender]:
+    """Return ours of the job of g and h."""
+    assert isinstance(job.problem, NetworkProblem)
+    problem = _there(xp, job.problem)
+    execution = replace(problem.execution, waits=False)
+
+    def evaluate(curvature: str | None) -> Any:
+        batch = problem.batches[0]
+        return problem.network.evaluate(problem.theta, batch.x, batch.labels, curvature, execution)
+
+    return [
+        DeviceContender(
+            "l2lnp: g and h",
+            lambda: evaluate("hesscale"),
+            lambda e: {"g": to_host(e.g), "h": to_host(e.h)},
+            job.contenders[0].flops,
+        ),
+        DeviceContender(
+            "l2lnp: g", lambda: evaluate(None), lambda e: {"g": to_host(e.g)}, job.contenders[1].flops
+        ),
+    ]
 
 
-def _step(xp: ModuleType, n_coordinates: int) -> Callable[[], Any]:
-    problem = step_problem(n_coordinates, _execution())
-    phi, state, inputs = moved(xp, (problem.phi, problem.state, problem.inputs))
-    return lambda: problem.optimizer.update(phi, state, inputs)
+def lstm_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
+    """Return ours of the job of one step of SLSTM."""
+    host = job.problem
+    assert isinstance(host, StepProblem)
+    execution, own = Execution(**ON_A_GPU), host.optimizer.layout
+    optimizer = make_optimizer("slstm", own, execution)
+    rows = host.optimizer.coordinatewise(host.state)  # one chunk on a GPU
+    state = {**host.state, "lstm": rows.reshape(-1), "chunk": execution.chunk}
+    phi, state, inputs = moved(xp, (host.phi, state, host.inputs))
+
+    def numbers(result: Any) -> dict[str, np.ndarray]:
+        u, after = result
+        return {"u": to_host(u), "state": to_host(optimizer.coordinatewise(after))}  # type: ignore[attr-defined]
+
+    return [DeviceContender("l2lnp", lambda: optimizer.update(phi, state, inputs), numbers)]
 
 
-def _training_step(xp: ModuleType) -> Callable[[], Any]:
-    problem = _network(xp, network_problem("small", _execution()))
+def training_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
+    """Return ours of the job of one step of frozen SLSTM: launched kernel by kernel, and as one graph."""
+    host = job.problem
+    assert isinstance(host, NetworkProblem)
+    problem = _there(xp, host)
+    (learner, phi), task = slstm_learner(problem), problem.task
+    training = learner.start(problem.theta, moved(xp, phi))
+    blocks = Blocks(learner, task, xp)
+    blocks.why_one_by_one = "measured beside it"
+    batch: Batch = problem.batches[0]
+
+    def in_block() -> Any:
+        return list(blocks.run(training, [batch] * STEPS))[-1].training
+
+    def alone() -> Any:
+        ((_, after, _),) = blocks.run(training, [batch])
+        return after
+
+    def numbers(_: Any) -> dict[str, np.ndarray]:
+        return {"u": to_host(alone().theta) - host.theta}
+
+    found = [DeviceContender("l2lnp, slstm: step", in_block, numbers, per_call=STEPS)]
+    try:
+        captured = CapturedStep(learner, task, training, batch)
+    except CannotCaptureError:
+        return found
+    losses, flag = xp.empty(STEPS, np.float64), xp.zeros(1, np.int32)
+
+    def replayed(n: int = STEPS) -> Any:
+        return captured.run(training, [batch] * n, losses, flag).theta
+
+    name = "l2lnp, slstm: step, one graph"
+    of_graph = lambda _: {"u": to_host(replayed(1)) - host.theta}  # noqa: E731
+    return [*found, DeviceContender(name, replayed, of_graph, per_call=STEPS)]
+
+
+def meta_gradient(xp: ModuleType, job: Job) -> list[DeviceContender]:
+    """Return ours of the job of an unroll and its meta-gradient, of LSTM and of SLSTM."""
+    assert isinstance(job.problem, UnrollProblem)
+    found = []
+    batch_size = job.problem.of_network.batches[0].x.shape[-1]
+    with_h = unroll_problem(job.problem.n_steps, Execution(**ON_A_GPU), False, "slstm", batch_size)
+    for name, host in (("l2lnp", job.problem), ("l2lnp, with h", with_h)):
+        of_network = _there(xp, host.of_network)
+        optimizer = replace(host.optimizer, execution=of_network.execution)
+        problem = replace(host, of_network=of_network, optimizer=optimizer, phi=moved(xp, host.phi))
+        found.append(
+            DeviceContender(
+                name,
+                lambda problem=problem: run_unroll(problem),  # type: ignore[misc]
+                (lambda phi: {"a_phi": joined({k: to_host(v) for k, v in phi.items()})})
+                if name == "l2lnp"
+                else (lambda _: {}),
+            )
+        )
+    return found
+
+
+def slstm_learner(problem: NetworkProblem) -> tuple[JointLearner, Any]:
+    """Return a learner with a frozen SLSTM, and its phi on the host: the same for all contenders."""
     optimizer = make_optimizer("slstm", problem.network.layout, problem.execution)
-    learner = JointLearner(optimizer, frozen=True)
-    training = learner.start(problem.theta, moved(xp, optimizer.init_phi(np.random.default_rng(3))))
-    return lambda: learner.step(training, problem.task, problem.batches[0])
+    return JointLearner(optimizer, frozen=True), optimizer.init_phi(np.random.default_rng(3))
 
 
-def _meta_gradient(xp: ModuleType) -> Callable[[], Any]:
-    host = unroll_problem(20, _execution(), False, "slstm")
-    problem: UnrollProblem = replace(host, of_network=_network(xp, host.of_network), phi=moved(xp, host.phi))
-    return lambda: run_unroll(problem)
+def slstm_step(batch_size: int = 128) -> Job:
+    """Return the job of one training step by frozen SLSTM of SMALL, with the numbers that it must give."""
+    problem = on_cpu.network_problem("small", Execution(), batch_size)
+
+    def reference() -> dict[str, np.ndarray]:
+        learner, phi = slstm_learner(problem)
+        after, _ = learner.step(learner.start(problem.theta, phi), problem.task, problem.batches[0])
+        return {"u": after.theta - problem.theta}
+
+    what = f"one training step of SMALL by frozen SLSTM, batch {batch_size}"
+    return Job("training-step", what, problem, (), reference, {"u": 1e-3})
 
 
-def _execution() -> Execution:
-    return Execution(**ON_A_GPU)
-
-
-JOBS: dict[str, Callable[[ModuleType], Callable[[], Any]]] = {
-    "sweep-small": lambda xp: _sweep(xp, "small", 128),
-    "sweep-big": lambda xp: _sweep(xp, "big", 1024),
-    "lstm-1e5": lambda xp: _step(xp, 10**5),
-    "lstm-1e6": lambda xp: _step(xp, 10**6),
-    "training-step": _training_step,
-    "meta-first-order": _meta_gradient,
+JOBS: dict[str, tuple[Callable[[], Job], Callable[[ModuleType, Job], list[DeviceContender]]]] = {
+    "sweep-small": (lambda: on_cpu.sweep("small", Execution()), sweep),
+    "sweep-big": (lambda: on_cpu.sweep("big", Execution(), 1024), sweep),
+    "lstm-1e5": (lambda: on_cpu.lstm_step(10**5, Execution()), lstm_step),
+    "lstm-1e6": (lambda: on_cpu.lstm_step(10**6, Execution()), lstm_step),
+    "training-step": (slstm_step, training_step),
+    "meta-first-order": (lambda: on_cpu.meta(False, Execution()), meta_gradient),
 }
 
 
@@ -93,62 +203,93 @@ def check_jobs(jobs: Sequence[str]) -> None:
 
 
 def measure_on_gpu(
-    xp: ModuleType, jobs: Sequence[str], repetitions: int, say: Callable[[str], None]
+    xp: ModuleType,
+    jobs: Sequence[str],
+    against: Sequence[str],
+    repetitions: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Return card, versions, and for each job the quartiles of its time and the memory it took."""
+    """Return card, versions, limits, and for each contender of each job the quartiles of its time.
+
+    Raises
+    ------
+    InputError
+        If a job or an opponent is unknown, a framework is missing or sees no GPU, or one of the
+        contenders computes other numbers than NumPy does.
+    """
     check_jobs(jobs)
-    runtime, pool = xp.cuda.runtime, xp.get_default_memory_pool()
-    card = runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
-    rows = []
+    check_names(against, on_gpu=True)
+    runtime, device = xp.cuda.runtime, xp.cuda.Device()
+    versions: dict[str, str] = {"l2lnp": VERSION, "cupy": xp.__version__, "numpy": np.__version__}
+    limits, rows = measure_gpu_limits(xp), []
     for name in jobs:
         say(name)
-        pool.free_all_blocks()
-        run = JOBS[name](xp)
-        lower, median, upper = np.percentile(_times_ms(xp, run, repetitions), [25, 50, 75])
-        rows.append(
-            {
-                "job": name,
-                "median_ms": median,
-                "lower_ms": lower,
-                "upper_ms": upper,
-                "pool_bytes": pool.total_bytes(),
-            }
-        )
+        make, ours = JOBS[name]
+        job = make()
+        xp.get_default_memory_pool().free_all_blocks()
+        contenders: list[Any] = ours(xp, job)
+        for opponent in against:
+            theirs = opponents_of(job, opponent, on_gpu=True)
+            for contender in theirs:
+                versions |= contender.versions  # type: ignore[attr-defined]
+            contenders += theirs
+        errors = checked(job, contenders)
+        pool = xp.get_default_memory_pool().total_bytes()
+        for contender, times, error in zip(
+            contenders, times_ms(xp, contenders, repetitions), errors, strict=True
+        ):
+            rows.append(_row(job.name, contender.name, times) | {"errors": error, "pool_bytes": pool})
+        if name.startswith("lstm"):
+            floor_ms = 1e3 * lstm_floor_s(limits, len(job.problem.inputs.g))  # type: ignore[union-attr]
+            rows.append(_row(job.name, "floor", [floor_ms]))
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "card": card,
-        "l2lnp": VERSION,
-        "cupy": xp.__version__,
+        "card": runtime.getDeviceProperties(device.id)["name"].decode(),
+        "versions": versions,
         "cuda": runtime.runtimeGetVersion(),
         "driver": runtime.driverGetVersion(),
         "repetitions": repetitions,
+        "limits": limits,
+        "memory_bytes": int(device.mem_info[1]),
         "rows": rows,
     }
 
 
-def _times_ms(xp: ModuleType, run: Callable[[], Any], repetitions: int) -> list[float]:
-    for _ in range(_WARM_UP):
-        run()
-    times = []
+def lstm_floor_s(limits: dict[str, float], n_coordinates: int) -> float:
+    """Return the least time of one step of SLSTM: its traffic or its products, whichever takes longer.
+
+    States, moving averages and theta are read once and written once, in float32.
+    """
+    n_bytes = 4.0 * n_coordinates * 2 * (2 * 40 + 3 + 1)
+    flops = n_coordinates * step_flops(4)
+    return max(n_bytes / limits["copy_bytes_per_s"], flops / limits["flops_per_s"])
+
+
+def _row(job: str, contender: str, times: Sequence[float]) -> dict[str, Any]:
+    lower, median, upper = (float(v) for v in np.percentile(times, [25, 50, 75]))
+    return {
+        **{"job": job, "contender": contender, "threads": 0},
+        **{"median_ms": median, "lower_ms": lower, "upper_ms": upper},
+    }
+
+
+def times_ms(xp: ModuleType, contenders: Sequence[DeviceContender], repetitions: int) -> list[list[float]]:
+    """Return the times of each contender, who take turns: between two events lie a few calls."""
+    times: list[list[float]] = [[] for _ in contenders]
+    for contender in contenders:
+        for _ in range(_WARM_UP):
+            contender.wait(contender.run())
     for _ in range(repetitions):
-        start, end = xp.cuda.Event(), xp.cuda.Event()
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(float(xp.cuda.get_elapsed_time(start, end)))
+        for contender, found in zip(contenders, times, strict=True):
+            n_calls = max(1, _CALLS // contender.per_call)
+            xp.cuda.Device().synchronize()
+            start, end = xp.cuda.Event(), xp.cuda.Event()
+            start.record()
+            for _ in range(n_calls):
+                result = contender.run()
+            contender.wait(result)
+            end.record()
+            end.synchronize()
+            elapsed = float(xp.cuda.get_elapsed_time(start, end))
+            found.append(elapsed / (n_calls * contender.per_call))
     return times
-
-
-def as_markdown(results: dict[str, Any]) -> str:
-    """Return the table of `measure_on_gpu`."""
-    head = ", ".join(
-        f"{key} {results[key]}" for key in ("card", "l2lnp", "cupy", "cuda", "driver", "started")
-    )
-    lines = [head, "", "| job | median ms | quartiles | memory pool, MB |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['job']} | {row['median_ms']:.3f} | {row['lower_ms']:.3f}-{row['upper_ms']:.3f} "
-        f"| {row['pool_bytes'] / 1e6:.0f} |"
-        for row in results["rows"]
-    ]
-    return "\n".join([*lines, ""])

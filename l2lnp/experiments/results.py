@@ -25,7 +25,9 @@ def write_results(folder: Path, comparison: Comparison) -> None:
     except OSError as error:
         raise cannot("make the folder", folder, error) from error
     for name in TABLES:
-        replace_file(folder / f"{name}.csv", _to_csv(getattr(comparison, name)).encode())
+        # the page is made of the seeds, and made again from this file: with digits to spare
+        style = ".12g" if name == "seeds" else ".6g"
+        replace_file(folder / f"{name}.csv", _to_csv(getattr(comparison, name), style).encode())
     text = json.dumps({"format": FORMAT, **comparison.about}, indent=1)
     replace_file(folder / "comparison.json", text.encode() + b"\n")
 
@@ -52,16 +54,15 @@ def read_results(folder: Path) -> Comparison:
     return Comparison(about, *tables)
 
 
-def _to_csv(rows: Sequence[Row]) -> str:
+def _to_csv(rows: Sequence[Row], style: str) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+    writer.writerows(
+        {name: format(value, style) if isinstance(value, float) else value for name, value in row.items()}
+        for row in rows
+    )
     return text.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _from_csv(text: str) -> list[Row]:

@@ -2,13 +2,14 @@
 
 The patches X (K I J, R C N) of an image x (K, H, W, N) hold every pixel up to I J times. Here only the
 J taps along the columns are copied; the I taps along the rows then lie one after the other, and the
-patches of one row r of positions are a view::
+patches of one row r of positions are a view, its rows in the order (I, K, J)::
 
     taps (H', K J, C N)          X_r = taps[s r : s r + I]  as (I K J, C N)
 
     W X                          W X_r, a small product for each r and each part of C N
     V X^T                        the sum over r of V_r X_r^T
-    unpatch(W^T V)               with stride 1, the product of W turned by half a turn with the patches of V
+    W^T V, added up to pixels    with stride 1 and as many positions as pixels, the product of W turned by
+                                 half a turn with the patches of V
 
 Where a pooling of A x B pixels follows, the positions r = A r' + a, c = B c' + b are taken in the
 order (a, b, r', c'): the maximum is then one of A B images, each in one piece.
@@ -19,6 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels.products import block_length
@@ -106,12 +109,13 @@ class Patches:
     def unpatch_product(self, w: Array, v: Array, space: Fresh, key: str) -> Array:
         """Return W^T V added up to pixels (K, H, W, N); w (O, K I J), v (O, R C N).
 
-        With stride 1 it is the convolution of V, with zeros around it, by W turned by half a turn.
+        With stride 1, and as many positions as pixels, it is the convolution of V, with zeros around it,
+        by W turned by half a turn.
         """
         (k, h, width, n), (i, j), o = self.image_shape, self.window.size, len(w)
         (a, b, r, c), (_, n_parts) = self.positions, self.pooled
         v = v.reshape(o, a, b, r, c, n)
-        if self.window.stride != (1, 1) or width % n_parts:
+        if self.window.stride != (1, 1) or a * r * b * c < h * width or width % n_parts:
             v = v.transpose(0, 3, 1, 4, 2, 5).reshape(o, -1)  # row by row
             shape = k, i, j, a * r, b * c, n
             return unpatch_product(w, v, shape, (h, width), self.window, space, key)
@@ -188,7 +192,11 @@ def _product(w: Array, taps: Array, n_down: int, stride: int, out: Array) -> Non
     block = block_length(c * n if in_one else n, w.size, _LEAST_COLUMNS)
     p, q = (1, c * n // block) if in_one else (c, n // block)
     by_row = out.reshape(o, a, b, r, p, q, block).transpose(1, 2, 3, 4, 5, 0, 6)
-    array_module(w).matmul(w, _by_row(taps, n_down, stride, (a, b, r, p, q, block)), out=by_row)
+    patches = _by_row(taps, n_down, stride, (a, b, r, p, q, block))
+    if array_module(w) is np:
+        np.matmul(w, patches, out=by_row)
+    else:
+        by_row[...] = w @ patches  # cuBLAS writes matrices in one piece
 
 
 def _by_row(taps: Array, n_down: int, stride: int, shape: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""The one matrix product of the library.
+"""Matrix products, in blocks that OpenBLAS multiplies without packing.
 
 OpenBLAS packs its operands into panels before it multiplies, except for small products
 (up to about 10^6 multiply-adds), for which it has a kernel that reads them in place. The
@@ -9,12 +9,14 @@ spend most of their time packing; cut into small ones they run up to three times
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import twin
 
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS does not pack
 _LEAST_COLUMNS = 128  # shorter blocks lose more by being many than they gain
@@ -24,6 +26,9 @@ _LEAST_INNER = 512
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return ``a @ b``, written to ``out`` if given; a (..., O, K), b (..., K, M)."""
     xp = array_module(a, b)
+    here = sys.modules[__name__]
+    if xp is not np and (kernels := twin(here, a)) is not here:
+        return kernels.matmul(a, b, out)
     if xp is not np or a.ndim != 2 or b.ndim != 2:
         return xp.matmul(a, b, out=out)
     (o, k), m = a.shape, b.shape[1]

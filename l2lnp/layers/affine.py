@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import reductions, twin
 from l2lnp.kernels.convolution import Patches
 from l2lnp.kernels.products import along_modes, matmul, outer
 from l2lnp.layers.base import FRESH, Shape
@@ -30,7 +31,7 @@ def backward(
 ) -> tuple[Array, Params]:
     """g_x = W^T g_y,  g_W = g_y x^T,  g_b = sum_m g_y."""
     g_x = _transposed_product(params["w"], g_y, x, space, "g_x") if wants_x else None
-    return g_x, {"w": _outer(g_y, x, space), "b": g_y.sum(1)}
+    return g_x, {"w": _outer(g_y, x, space), "b": twin(reductions, g_y).row_sums(g_y)}
 
 
 def curvature(
@@ -42,7 +43,8 @@ def curvature(
     """
     w = params["w"]
     h_x = _transposed_product(w * w, h_y, x, space, "h_x") if wants_x else None
-    return h_x, {"w": _outer(h_y, _squared(x, space), space), "b": h_y.sum(1)}
+    h_w = _outer(h_y, _squared(x, space), space)
+    return h_x, {"w": h_w, "b": twin(reductions, h_y).row_sums(h_y)}
 
 
 def backward_adjoint(

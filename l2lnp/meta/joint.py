@@ -7,7 +7,7 @@ through them, Adam changes phi, and training goes on from the same theta and sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -15,9 +15,11 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import DivergedError, InputError, unknown_name
+from l2lnp.kernels import reductions, twin
 from l2lnp.meta.unroll import Step, Tape, meta_gradient
 from l2lnp.optimizers.adam import Adam
 from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State
+from l2lnp.scalars import Scalar, like
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
@@ -54,7 +56,7 @@ class Training(NamedTuple):
 class Report(NamedTuple):
     """What happened in one step."""
 
-    loss: float  # before the step
+    loss: Scalar  # before the step
     learned: bool  # whether phi was changed
     message: str | None  # what the user should know
 
@@ -88,6 +90,9 @@ class JointLearner:
     checkpoint : Training
         The last boundary between unrolls. A run that resumes there goes the same way again,
         to the last bit.
+    flag : Array or None
+        Where checks are not looked at, so that nothing waits for a GPU: (1,) of int32, which a step sets to 1
+        when it meets a number that is not finite, and goes on (`l2lnp.runs.blocks`).
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class JointLearner:
         self.beginning = Context(0, n_steps, batch_size, n_samples)
         self.learns = optimizer.learned and not frozen
         self.checkpoint: Training
+        self.flag: Array | None = None
         self._tape: Tape
         self._restarts_in_a_row = 0
 
@@ -139,6 +145,22 @@ class JointLearner:
         self.checkpoint = training
         return training
 
+    def follow(self, training: Training) -> None:
+        """Go on at ``training``, the steps before which were made without this learner, and were good."""
+        self.resume(training)
+        self._restarts_in_a_row = 0
+
+    def place(self) -> Callable[[], None]:
+        """Return what brings the learner back to where it stands now."""
+        tape, checkpoint, restarts = self._tape, self.checkpoint, self._restarts_in_a_row
+        steps, renewed = list(tape.steps), dict(tape.renewed)
+
+        def back() -> None:
+            self._tape = Tape(tape.state, list(steps), dict(renewed))
+            self.checkpoint, self._restarts_in_a_row = checkpoint, restarts
+
+        return back
+
     def step(self, training: Training, optimizee: Optimizee, batch: Any) -> tuple[Training, Report]:
         """Make one inner step on ``batch``; at the end of an unroll change phi before it.
 
@@ -153,24 +175,24 @@ class JointLearner:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             context = self.beginning._replace(step=training.step)
             inputs, renewed = self.optimizer.look(optimizee, training.theta, batch, context, training.state)
-            if not all_finite([inputs.loss, inputs.g, inputs.h]):
+            if not self._finite([inputs.loss, inputs.g, inputs.h]):
                 return self._restart(training, inputs.loss, "the loss or its derivatives are")
             is_boundary = len(self._tape.steps) == self._length
             if learned := is_boundary and self.learns:
                 training = self._learn(training, optimizee, inputs)
-                if not all_finite(training.phi.values()):
+                if not self._finite(training.phi.values()):
                     return self._restart(training, inputs.loss, "the optimizer's meta-parameters are")
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
             u, state = self.optimizer.update(training.phi, renewed, inputs)
-            if not all_finite([u]):
+            if not self._finite([u]):
                 return self._restart(training, inputs.loss, "the update is")
         self._record(inputs, training, batch, renewed)
         theta = self.optimizer.moved(training.theta, u, context)
         average = averaged(training.average, theta, training.step + 1) if self.averages else None
         after = training._replace(step=training.step + 1, theta=theta, state=state, average=average)
-        return after, Report(float(inputs.loss), learned, None)
+        return after, Report(inputs.loss if self.flag is not None else float(inputs.loss), learned, None)
 
     @property
     def _length(self) -> int:
@@ -181,8 +203,15 @@ class JointLearner:
         step = Step(inputs, self._weight(inputs.loss, False), *kept)
         self._tape.record(step, training.state, renewed)
 
-    def _weight(self, loss: float, is_last: bool) -> float:
-        return META_LOSSES[self.meta_loss](float(loss), self._length, is_last)
+    def _weight(self, loss: Scalar, is_last: bool) -> float:
+        return META_LOSSES[self.meta_loss](loss, self._length, is_last)
+
+    def _finite(self, values: Iterable[Any]) -> bool:
+        if self.flag is None:
+            return all_finite(values)
+        there = [v for v in values if v is not None]
+        twin(reductions, self.flag).mark_not_finite(there, self.flag)
+        return True
 
     def _learn(self, training: Training, optimizee: Optimizee, last: Inputs) -> Training:
         """Return the training with phi changed by the meta-gradient of the unroll on the tape.
@@ -225,7 +254,7 @@ def adam_step(phi: Phi, meta: State, a_phi: Phi, learning_rate: float, clip_norm
     return _split(vector + u, phi), after
 
 
-def averaged(average: Array, theta: Array, t: int) -> Array:
+def averaged(average: Array, theta: Array, t: Scalar) -> Array:
     """Return the average of theta after step ``t`` = 1, 2, ...: its window grows with the run.
 
     average' = average + (k + 1) / (t + k) (theta - average), k = 8; theta itself at t = 1.
@@ -234,12 +263,15 @@ def averaged(average: Array, theta: Array, t: int) -> Array:
     ----------
     Shamir & Zhang 2013 (arXiv 1212.1824), polynomial-decay averaging.
     """
-    return average + (SHARPNESS + 1) / (t + SHARPNESS) * (theta - average)
+    return average + like((SHARPNESS + 1) / (t + SHARPNESS), theta) * (theta - average)
 
 
 def clipped(v: Array, norm: float) -> Array:
     """Return ``v``, scaled down to the given Euclidean norm if it is longer."""
-    length = float(array_module(v).linalg.norm(v))
+    xp = array_module(v)
+    if xp is not np:  # without asking the device how long it is
+        return v * xp.minimum(norm / xp.linalg.norm(v), 1.0)
+    length = float(np.linalg.norm(v))
     return v * (norm / length) if length > norm else v
 
 

@@ -16,6 +16,7 @@ from l2lnp.optimizers.base import (
     moving_average,
     sqrt_adjoint,
 )
+from l2lnp.scalars import Scalar, like
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ class Adam(HandDesigned):
         t = state["t"] + 1
         m = moving_average(self.beta_1, state["m"], g)
         v = moving_average(self.beta_2, state["v"], g**2)
-        correction_m, correction_v = self._corrections(t)
+        correction_m, correction_v = (like(c, g) for c in self._corrections(t))
         return {"m": m, "v": v, "t": t}, m / correction_m, (v / correction_v) ** 0.5
 
-    def _corrections(self, t: int) -> tuple[float, float]:
+    def _corrections(self, t: Scalar) -> tuple[Scalar, Scalar]:
         return 1.0 - self.beta_1**t, 1.0 - self.beta_2**t
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import cos, exp, inf, pi
+from math import inf, pi
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +25,7 @@ import numpy as np
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
+from l2lnp.scalars import Scalar, cos, exp, least, like
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
@@ -35,13 +36,13 @@ State: TypeAlias = dict[str, Any]  # arrays, and the whole number "t"
 class Context(NamedTuple):
     """What is known of a step beside derivatives: its place in the run, the sizes of batch and data."""
 
-    step: int = 0  # steps made before
+    step: Scalar = 0  # steps made before
     n_steps: int | None = None  # of the whole run; None where nobody knows
     batch_size: int | None = None
     n_samples: int | None = None  # that there are to train on
 
     @property
-    def share(self) -> float:
+    def share(self) -> Scalar:
         """The share of the run that is over, 0 to 1.
 
         Raises
@@ -51,7 +52,7 @@ class Context(NamedTuple):
         """
         if self.n_steps is None:
             raise InputError("this optimizer goes by the length of the run: say how many steps there will be")
-        return min(self.step / self.n_steps, 1.0)
+        return least(self.step / self.n_steps, 1.0)
 
     @property
     def samples(self) -> int:
@@ -83,7 +84,7 @@ class Context(NamedTuple):
 class Inputs(NamedTuple):
     """What one inner step gives the optimizer; its adjoint gives cotangents for all but the context."""
 
-    loss: float
+    loss: Scalar
     g: Array  # (P,)
     h: Array | None  # (P,); None for an optimizer that uses no curvature
     theta: Array | None = None  # (P,) before the step; None for an optimizer that does not ask for it
@@ -101,7 +102,7 @@ class UpdateAdjoint(NamedTuple):
     theta: Array | None = None
 
 
-SCHEDULES: Mapping[str, Callable[[Context], float]] = {
+SCHEDULES: Mapping[str, Callable[[Context], Scalar]] = {
     "constant": lambda context: 1.0,
     "cosine": lambda context: 0.5 * (1.0 + cos(pi * context.share)),
 }
@@ -166,11 +167,11 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def scheduled(self, context: Context) -> float:
+    def scheduled(self, context: Context) -> Scalar:
         """Return what the schedule multiplies the update of this step by."""
         return SCHEDULES[self.schedule](context)
 
-    def kept(self, context: Context) -> float:
+    def kept(self, context: Context) -> Scalar:
         """Return the share of theta that this step keeps: exp(-weight_decay schedule passes)."""
         if not self.weight_decay:
             return 1.0
@@ -178,7 +179,7 @@ class Optimizer:
 
     def moved(self, theta: Array, u: Array, context: Context) -> Array:
         """Return theta after the step: kept theta + u."""
-        return self.kept(context) * theta + u
+        return like(self.kept(context), theta) * theta + u
 
     def look(
         self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State
@@ -288,7 +289,7 @@ class HandDesigned(Optimizer):
 
     def rate(self, phi: Phi, inputs: Inputs) -> Array:
         """Return the learning rate of a step: what phi says, times what the schedule says."""
-        return phi["learning_rate"] * self.scheduled(inputs.context)
+        return phi["learning_rate"] * like(self.scheduled(inputs.context), inputs.g)
 
     def rate_adjoint(self, phi: Phi, inputs: Inputs, direction: Array, a_u: Array) -> Phi:
         """Return a_phi for u = -rate * direction."""

@@ -36,6 +36,7 @@ from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing, Statistics
 from l2lnp.optimizers.signals import Segments
 from l2lnp.optimizers.weight_unit import WeightUnit
+from l2lnp.scalars import Scalar, like
 from l2lnp.workspace import Workspace
 
 HEADS = ("tanh", "linear")
@@ -113,6 +114,11 @@ class LSTM(Optimizer):
     def groups(self) -> tuple[str, ...]:
         """The names of the LSTMs, in the order of their first layers."""
         return tuple(dict.fromkeys(groups(self.layout, self.per).values()))
+
+    @property
+    def n_features(self) -> int:
+        """Rows of features that the LSTM reads."""
+        return self._sizes.n_features
 
     @property
     def uses_theta(self) -> bool:
@@ -313,11 +319,11 @@ class LSTM(Optimizer):
         """Return what the output is multiplied by for each tensor, (n_tensors,)."""
         factor, xp = self._factor(inputs), array_module(inputs.g)
         if self.step_unit == "fixed":
-            return xp.full(len(self.layout.tensors), factor, inputs.g.dtype)
+            return factor * xp.ones(len(self.layout.tensors), inputs.g.dtype)
         return factor * self._weight_unit.of_tensors(inputs.theta)
 
-    def _factor(self, inputs: Inputs) -> float:
-        return self.output_scale * self.scheduled(inputs.context)
+    def _factor(self, inputs: Inputs) -> Scalar:
+        return like(self.output_scale * self.scheduled(inputs.context), inputs.g)
 
     def _theta_adjoint(self, inputs: Inputs, a_output: Array, a_units: Array) -> Array | None:
         """Return a_theta from the mean cotangent over each tensor of its scale, and that of the units."""

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import reductions, twin
 from l2lnp.optimizers.base import Context, Inputs, moving_average
+from l2lnp.scalars import Scalar, like
 from l2lnp.tree import Layout
 
 
@@ -29,7 +31,7 @@ class Average(NamedTuple):
             return g
         return g**2 if self.of == "g^2" else abs(h)
 
-    def correction(self, t: int) -> float:
+    def correction(self, t: Scalar) -> Scalar:
         """Return the share of the average that t steps have filled, 1 - decay^t (Kingma & Ba 2015)."""
         return 1.0 - self.decay**t
 
@@ -37,7 +39,7 @@ class Average(NamedTuple):
 class Signals(NamedTuple):
     """What features may look at, over n coordinates."""
 
-    loss: float
+    loss: Scalar
     g: Array  # (n,)
     h: Array  # (n,), or None where no feature reads it
     averages: dict[Average, Array]  # (n,) each, bias-corrected
@@ -74,10 +76,10 @@ def advance(averages: Sequence[Average], moments: Array, g: Array, h: Array | No
 
 
 def look(
-    averages: Sequence[Average], moments: Array, t: int, inputs: Inputs, units: Array | None = None
+    averages: Sequence[Average], moments: Array, t: Scalar, inputs: Inputs, units: Array | None = None
 ) -> Signals:
     """Return the signals of step number ``t`` (from 1), with the ``moments`` after it."""
-    corrected = {a: moments[row] / a.correction(t) for row, a in enumerate(averages)}
+    corrected = {a: moments[row] / like(a.correction(t), moments) for row, a in enumerate(averages)}
     return Signals(inputs.loss, inputs.g, inputs.h, corrected, units, inputs.context)
 
 
@@ -135,11 +137,7 @@ class Segments:
 
     def mean(self, x: Array) -> Array:
         """Return the mean of x (n,) over each tensor, summed in float64, as (n_tensors,) of x's dtype."""
-        xp = array_module(x)
-        means, start = xp.empty(len(self.sizes), x.dtype), 0
-        for index, size in enumerate(self.sizes):
-            means[index] = x[start : start + size].sum(dtype=np.float64) / size
-            start += size
+        means: Array = twin(reductions, x).means(x, self.sizes)
         return means
 
     def rms(self, x: Array) -> Array:

@@ -35,7 +35,11 @@ class WeightUnit:
     def _rms(self, theta: Array) -> Array:
         """Return for each tensor the root mean square of its layer's weights."""
         whole = Segments.of(self.layout, slice(0, self.layout.n_coordinates))
-        return whole.rms(theta)[self._weights_of_tensors]
+        rms = whole.rms(theta)
+        chosen = array_module(theta).empty_like(rms)
+        for index, weights in enumerate(self._weights_of_tensors):
+            chosen[index] = rms[weights]
+        return chosen
 
     @cached_property
     def _weights_of_tensors(self) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from l2lnp.checkpoint import Subject
 from l2lnp.data import Dataset, load_dataset
 from l2lnp.data.augmentation import Augmentation
 from l2lnp.errors import InputError
+from l2lnp.memory import needed
 from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.networks import NetworkFile, find_network
 from l2lnp.optimizers import OPTIMIZERS, make_optimizer
@@ -76,6 +78,19 @@ class Problem:
         if s.pretrained not in (None, RANDOM):
             phi = load_learned_optimizer(s.pretrained).fitted(phi)
         return tree_to_backend(self.xp, phi)
+
+    @contextmanager
+    def noting_memory(self) -> Iterator[None]:
+        """Add to a `MemoryError` how much the run needs."""
+        s = self.settings
+        try:
+            yield
+        except MemoryError as error:
+            steps = s.unroll_length_steps if s.joint else None
+            itemsize = np.dtype(s.dtype).itemsize
+            memory = needed(self.task.network, self.optimizer, s.batch_size, steps, itemsize)
+            error.add_note(f"this run needs {memory}")
+            raise
 
 
 def load_data(settings: TrainSettings) -> Dataset:

@@ -60,7 +60,8 @@ def begin(settings: TrainSettings, path: Path | None = None) -> Run:
         If anything about the run is wrong; then nothing is written.
     """
     problem = pose(settings)
-    training = problem.begin()
+    with problem.noting_memory():
+        training = problem.begin()
 
     def fill(folder: RunFolder) -> None:
         folder.write_settings(settings)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from l2lnp.meta.joint import Training
+from l2lnp.runs.blocks import Blocks
+from l2lnp.runs.captured import is_wanted
 from l2lnp.runs.metrics import Line, append_line
 from l2lnp.runs.run import Run
 
@@ -57,7 +60,8 @@ def train(run: Run, watcher: Watcher, is_interrupted: Callable[[], bool] = lambd
     InputError
         If the folder cannot be written; its last checkpoint stays good.
     """
-    return _Session(run, watcher).train(is_interrupted)
+    with run.problem.noting_memory():
+        return _Session(run, watcher).train(is_interrupted)
 
 
 class _Session:
@@ -67,6 +71,7 @@ class _Session:
         self.run = run
         self.watcher = watcher
         self.lines = list(run.lines)
+        self.has_said_how = False
         self.first_step = run.training.step
         self.began_s = time.monotonic()
         self.next_save_s = self.began_s + run.settings.checkpoint_every_s
@@ -81,19 +86,36 @@ class _Session:
         """See `l2lnp.runs.training.train`."""
         problem, settings, training = self.run.problem, self.run.settings, self.run.training
         interrupted = False
-        batches = problem.batches(training.step)
+        drawn = problem.batches(training.step)
+        blocks = Blocks(problem.learner, problem.task, problem.xp)
         while training.step < settings.steps and not (interrupted := is_interrupted()):
-            training, report = problem.learner.step(training, problem.task, next(batches))
-            if report.message is not None:
-                self.watcher.message(f"step {training.step}: {report.message}")
-            self._record(training, report.loss)
+            batches = list(islice(drawn, self._steps_to_look(training.step, blocks.length)))
+            for step, training, report in blocks.run(training, batches):  # noqa: B020
+                if report.message is not None:
+                    self.watcher.message(f"step {step}: {report.message}")
+                self._record(step, training, report.loss)
             if time.monotonic() >= self.next_save_s:
                 self._save(training)
+            self._say_how(blocks)
         self._save(training)
         return Outcome(training.step, self.lines, self.elapsed_s, training.n_restarts, interrupted)
 
-    def _record(self, training: Training, loss: float) -> None:
-        settings, step = self.run.settings, training.step
+    def _say_how(self, blocks: Blocks) -> None:
+        """Say once why there is no CUDA graph, where one was asked for."""
+        if blocks.why_one_by_one is not None and is_wanted() and not self.has_said_how:
+            self.watcher.message(
+                f"no CUDA graph, steps are launched kernel by kernel: {blocks.why_one_by_one}"
+            )
+            self.has_said_how = True
+
+    def _steps_to_look(self, step: int, most: int) -> int:
+        """Return how many steps may be made before theta is looked at, at ``most``."""
+        settings = self.run.settings
+        every = settings.eval_every_steps
+        return min(most, settings.steps - step, every - step % every)
+
+    def _record(self, step: int, training: Training, loss: float) -> None:
+        settings = self.run.settings
         if settings.evaluates_at(step):
             problem = self.run.problem
             test = problem.dataset.split("test")

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import pytest
 from PIL import Image
 from stand_in.module import make
 
-from l2lnp.benchmarks import on_gpu
-from l2lnp.benchmarks.problems import network_problem, unroll_problem
 from l2lnp.pretrained import load_learned_optimizer
 
 from .command_line import SHORT, l2lnp
@@ -101,6 +98,7 @@ def test_too_little_memory_is_told_with_the_way_out(capsys, cupy, monkeypatch):
     assert ended.code == 2
     assert ended.err == (
         "l2lnp: not enough GPU memory: out of memory allocating 1,024 bytes (allocated so far: 512 bytes); "
+        "this run needs about 2 MB: 2 MB for the parameters, 0 MB for a mini-batch; "
         "lower --batch-size, for a learned optimizer --unroll-length too, take a smaller network, "
         "or use --backend numpy\n"
     )
@@ -112,25 +110,6 @@ def test_no_gpu_is_bad_input(capsys, monkeypatch):
     ended = l2lnp(capsys, "train", "--backend", "cupy")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "found no GPU" in ended.err
-
-
-def test_bench(capsys, folder, monkeypatch):
-    monkeypatch.setattr("l2lnp.benchmarks.on_gpu.JOBS", {"sweep-small": lambda xp: xp.zeros(3).sum})
-    ended = l2lnp(capsys, "bench", "--backend", "cupy", "--repetitions", "2", "--json", "times.json")
-    assert ended.code == 0
-    assert "| sweep-small |" in ended.out
-    results = json.loads((folder / "times.json").read_text())
-    assert (results["card"], len(results["rows"])) == ("stand-in", 1)
-    assert l2lnp(capsys, "bench", "--backend", "cupy", "--jobs", "sweep-smal").code == 2
-    assert l2lnp(capsys, "bench", "--backend", "cupy", "--against", "torch").code == 2
-
-
-@pytest.mark.parametrize("job", ["lstm", "training", "meta"])
-def test_what_bench_runs(cupy, monkeypatch, job):
-    monkeypatch.setattr(on_gpu, "network_problem", partial(network_problem, batch_size=2))
-    monkeypatch.setattr(on_gpu, "unroll_problem", lambda n, *rest: unroll_problem(2, *rest, batch_size=2))
-    make = {"lstm": partial(on_gpu._step, n_coordinates=300), "training": on_gpu._training_step}
-    make.get(job, on_gpu._meta_gradient)(cupy)()
 
 
 def test_meta_train_learns_what_it_learns_on_the_cpu(capsys, folder):
@@ -168,3 +147,20 @@ def test_compare_measures_on_the_device(capsys, folder):
         np.genfromtxt(folder / b / "curves.csv", delimiter=",", names=True) for b in ("numpy", "cupy")
     )
     np.testing.assert_allclose(on_device["loss"], on_host["loss"], rtol=2e-3)
+
+
+def test_steps_as_graphs_give_the_same_run_or_say_why_not(capsys, folder, monkeypatch):
+    options = ("--frozen", "--backend", "cupy", "--log-every", "1")
+    train(capsys, "one by one", *options, "--pretrained", "slstm-coordinates")
+    monkeypatch.setenv("L2LNP_CUDA_GRAPH", "1")
+    said = train(capsys, "graph", *options, "--pretrained", "slstm-coordinates")
+    assert "no CUDA graph" not in said
+    lines = [
+        [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("one by one", "graph")
+    ]
+    for ours, theirs in zip(*lines, strict=True):
+        assert (ours["step"], ours["test_error"]) == (theirs["step"], theirs["test_error"])
+        np.testing.assert_allclose(ours["train_loss"], theirs["train_loss"], rtol=1e-4)
+    said = train(capsys, "basis", *options)
+    assert said.count("no CUDA graph, steps are launched kernel by kernel: the curvature basis") == 1

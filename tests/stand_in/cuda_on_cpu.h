@@ -1,10 +1,14 @@
 // Enough of CUDA C++ to run a kernel on the CPU: blocks one after the other, and the threads of a block
 // one after the other too, or, where they wait for each other, as coroutines.
 
+#undef _FORTIFY_SOURCE  // which refuses jumps from stack to stack
+
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -28,42 +32,55 @@ namespace on_cpu {
 constexpr size_t STACK_BYTES = 1 << 17;
 
 struct Thread {
-    ucontext_t context;
+    ucontext_t context;  // to begin with; from then on it jumps, which asks nothing of the system
+    jmp_buf place;
     std::vector<char> stack;
-    bool ended = false;
+    bool begun = false, ended = false;
 };
 
-static ucontext_t scheduler;
-static std::vector<Thread> threads;
+static ucontext_t unused;
+static jmp_buf scheduler;
+static std::deque<Thread> threads;
 static void (*body)(void**);
 static void** arguments;
 
-inline void wait() { swapcontext(&threads[threadIdx.x].context, &scheduler); }
+inline void wait() {
+    if (_setjmp(threads[threadIdx.x].place) == 0) _longjmp(scheduler, 1);
+}
 
 inline void begin() {
-    body(arguments);
-    threads[threadIdx.x].ended = true;
-    swapcontext(&threads[threadIdx.x].context, &scheduler);
+    for (;;) {  // block after block
+        body(arguments);
+        threads[threadIdx.x].ended = true;
+        wait();
+    }
+}
+
+inline void go_on(Thread& thread) {
+    if (_setjmp(scheduler) != 0) return;
+    if (thread.begun) _longjmp(thread.place, 1);
+    thread.begun = true;
+    swapcontext(&unused, &thread.context);
 }
 
 // Every thread runs to its next barrier before any goes on.
 inline void run_block_in_step() {
-    threads.resize(blockDim.x);
-    for (auto& thread : threads) {
+    while (threads.size() < blockDim.x) {
+        Thread& thread = threads.emplace_back();
         thread.stack.resize(STACK_BYTES);
-        thread.ended = false;
         getcontext(&thread.context);
         thread.context.uc_stack.ss_sp = thread.stack.data();
         thread.context.uc_stack.ss_size = STACK_BYTES;
         thread.context.uc_link = nullptr;
         makecontext(&thread.context, begin, 0);
     }
+    for (unsigned i = 0; i < blockDim.x; ++i) threads[i].ended = false;
     for (bool running = true; running;) {
         running = false;
         for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) {
             if (threads[threadIdx.x].ended) continue;
             running = true;
-            swapcontext(&scheduler, &threads[threadIdx.x].context);
+            go_on(threads[threadIdx.x]);
         }
     }
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stand_in.arrays import ndarray
+from stand_in.graphs import DEVICE
 
 _TYPES = {
     "int": np.dtype(np.int32),
@@ -55,7 +56,10 @@ class _Kernel:
         )
         cells = [_cell(self._name, a, *wanted) for a, wanted in zip(args, self._types, strict=True)]
         pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
-        self._function(pointers, ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]))
+        kept = cells, args  # what the pointers point to
+        DEVICE.change(
+            lambda: kept and self._function(pointers, ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]))
+        )
 
 
 def _cell(name, argument, dtype, is_array):
@@ -98,15 +102,13 @@ def _compiled(code, options, names):
     if shutil.which("g++") is None:
         pytest.skip("no g++: the CUDA kernels cannot be run on the CPU")
     header = Path(__file__).parent / "cuda_on_cpu.h"
-    bodies = re.split(r'(?=extern "C" __global__)', code)
+    in_step = "true" if "__syncthreads" in code else "false"
     lines = [f'#include "{header}"', code]
-    for name in names:
-        (body,) = (b for b in bodies if _KERNEL.search(b) and _KERNEL.search(b).group(1) == name)
-        in_step = "true" if "WEIGHTS" in body or "__syncthreads" in body else "false"
-        lines.append(
-            f'extern "C" void launch_{name}(void** a, unsigned n_blocks, unsigned n_threads) '
-            f"{{ on_cpu::launch(on_cpu::call<{name}>, a, n_blocks, n_threads, {in_step}); }}"
-        )
+    lines += [
+        f'extern "C" void launch_{name}(void** a, unsigned n_blocks, unsigned n_threads) '
+        f"{{ on_cpu::launch(on_cpu::call<{name}>, a, n_blocks, n_threads, {in_step}); }}"
+        for name in names
+    ]
     key = hashlib.sha256(repr((code, options)).encode()).hexdigest()[:16]
     source, library = _folder() / f"{key}.cpp", _folder() / f"{key}.so"
     source.write_text("\n".join(lines))

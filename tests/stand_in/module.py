@@ -1,5 +1,6 @@
 """A stand-in for the module `cupy`, to be put into ``sys.modules``: the names of CuPy 14 and no others."""
 
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -7,10 +8,17 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 from stand_in.arrays import as_device, as_host, ndarray
+from stand_in.graphs import DEVICE, Stream
 from stand_in.kernels import RawModule
 
 _FROM_HOST = ("asarray", "array", "asanyarray")  # the functions that take NumPy arrays
 _UNINITIALISED = ("empty", "empty_like")
+_ELEMENTWISE = (  # and copies on the device; beside them all ufuncs but matmul
+    *("where", "clip", "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "ascontiguousarray"),
+    *("stack", "concatenate", "repeat", "arange", "eye", "copy", "array", "asarray", "isfinite"),
+)
+_VIEWS = ("broadcast_to", "moveaxis", "transpose", "reshape", "ravel", "diagonal", "expand_dims", "squeeze")
+_MOST_COPIED_ONE_BY_ONE = 8  # arrays; CuPy sends the addresses of more from the host
 _UFUNC_OPTIONS = {"out", "where", "dtype", "casting", "order"}
 
 
@@ -36,7 +44,10 @@ class OutOfMemoryError(MemoryError):
 class Event:
     """A moment in a stream."""
 
-    def record(self):
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.time_s = None
+
+    def record(self, stream=None):
         self.time_s = perf_counter()
 
     def synchronize(self):
@@ -65,6 +76,10 @@ def make(n_devices=1, version="14.2.0"):
         Device=lambda: SimpleNamespace(id=0, synchronize=lambda: None, mem_info=(1 << 33, 1 << 34)),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         Event=Event,
+        Stream=Stream,
+        MemoryPool=lambda: SimpleNamespace(malloc=None, total_bytes=int, free_all_blocks=int),
+        using_allocator=lambda allocator: nullcontext(),
+        alloc_pinned_memory=bytearray,
         get_elapsed_time=lambda start, end: 1000 * (end.time_s - start.time_s),
     )
     for kind in ("float32", "float64", "int8", "int32", "int64", "uint8", "uint32", "uint64", "bool_"):
@@ -93,20 +108,42 @@ def _function(name, function, kind):
         if unknown := set(kwargs) - allowed:
             raise TypeError(f"cupy.{name} takes no {', '.join(sorted(unknown))}")
         if name in _FROM_HOST and isinstance(args[0], np.ndarray):
+            DEVICE.refuse("a copy from the host cannot be replayed")
             return ndarray(getattr(np, name)(*args, **kwargs).copy())
         if "out" in kwargs and name == "matmul" and kwargs["out"] is not None:
             assert kwargs["out"].flags.c_contiguous, "cuBLAS writes contiguous matrices"
         arguments = {key: as_host(value) for key, value in kwargs.items()}
-        with np.errstate(all="ignore"):
-            result = function(*map(as_host, args), **arguments)
-        if name in _UNINITIALISED:
-            result.fill(np.nan if result.dtype.kind == "f" else 99)  # to be seen where it is read
+        given = tuple(map(as_host, args))
+        _refuse_in_capture(name, kind, given)
+
+        def compute():
+            with np.errstate(all="ignore"):
+                return function(*given, **arguments)
+
         if kwargs.get("out") is not None:
+            DEVICE.change(compute)
             return kwargs["out"]
-        return as_device(result)
+        if name in _UNINITIALISED:
+            result = compute()
+            result.fill(np.nan if result.dtype.kind == "f" else 99)  # to be seen where it is read
+            return as_device(result)
+        is_view = name in _VIEWS or (
+            name == "ascontiguousarray" and np.may_share_memory(compute(), np.asarray(given[0]))
+        )
+        return as_device(DEVICE.new(compute, is_kernel=not is_view))
 
     call.__name__ = name
     return call
+
+
+def _refuse_in_capture(name, kind, given):
+    """What a stream cannot capture, or ought not to: see `stand_in.graphs`."""
+    if name == "matmul":
+        DEVICE.refuse("cuBLAS cannot be captured")
+    elif kind != "ufunc" and name not in (*_ELEMENTWISE, *_VIEWS, *_UNINITIALISED):
+        DEVICE.refuse(f"{name} is not to be captured")
+    elif name in ("stack", "concatenate") and len(given[0]) > _MOST_COPIED_ONE_BY_ONE:
+        DEVICE.refuse("the addresses of many arrays come from the host")
 
 
 def _as_strided(x, shape=None, strides=None):

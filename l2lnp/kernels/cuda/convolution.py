@@ -1,8 +1,7 @@
-"""`l2lnp.kernels.convolution` on a GPU: the patches are written out, and cuBLAS multiplies them."""
+"""`l2lnp.kernels.convolution` on a GPU: the patches are written out and multiplied as any matrix."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from l2lnp.backend import Array
@@ -22,10 +21,6 @@ class Patches(convolution.Patches):
     def of(cls, image: Array, window: Window, pooled: Pair, space: Fresh) -> Patches:
         """See ``image`` (K, H, W, N) through ``window``; ``pooled`` must be (1, 1)."""
         return cls(window, image.shape, pooled, windows.patches(image, window, space), image)
-
-    def squared(self, space: Fresh) -> Patches:
-        """Return the patches of x^2: the squares of those of x."""
-        return replace(self, taps=self.taps * self.taps, image=None)
 
     def product(self, w: Array, out: Array) -> Array:
         """Return W X, written to ``out`` (O, R C N); w (O, K I J)."""

@@ -29,5 +29,6 @@ extern "C" __global__ void softmax_cross_entropy(
         g[at] = (share - hot) / n_total;
         h[at] = share * (1 - share) / n_total;
     }
-    losses[n] = (log(total) - (z[label * N + n] - most)) / n_total;
+    const bool is_class = label >= 0 && label < C;  // no number otherwise, to be seen
+    losses[n] = is_class ? (log(total) - (z[label * N + n] - most)) / n_total : log(REAL(-1));
 }

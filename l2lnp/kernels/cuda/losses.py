@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels.cuda import blocks, check, kernel, launch
+from l2lnp.kernels.cuda import blocks, check, kernel, launch, reductions
 from l2lnp.kernels.losses import Softmax
 
 _THREADS = 128
 
 
 def softmax_cross_entropy(z: Array, labels: Array, n_total: int) -> Softmax:
-    """Return everything of z (C, N) and labels (N,)."""
+    """Return everything of z (C, N) and labels (N,); the loss is no number where a label is no class."""
     xp = array_module(z, labels)
     c, n = z.shape
     z, labels = xp.ascontiguousarray(z), labels.astype(np.int64, copy=False)
@@ -22,4 +22,4 @@ def softmax_cross_entropy(z: Array, labels: Array, n_total: int) -> Softmax:
     function = kernel(xp, "losses.cu", "softmax_cross_entropy", z.dtype)
     sizes = z.dtype.type(n_total), np.int32(c), np.int32(n)
     launch(function, blocks(n, _THREADS), _THREADS, z, labels, losses, p, t, g, h, *sizes)
-    return Softmax(losses.sum(), p, t, g, h)
+    return Softmax(reductions.row_sums(losses[None])[0], p, t, g, h)

@@ -1,4 +1,4 @@
-"""`l2lnp.kernels.windows` in CUDA kernels; who won is one array of taps instead of a mask per tap."""
+"""`l2lnp.kernels.windows` in CUDA kernels; who won is one array of taps instead of a 0 or 1 for each tap."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import log
 from typing import ClassVar
 
 from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.features.base import TINY, Feature
 from l2lnp.optimizers.features.curvature import DAMPING, damped_newton
 from l2lnp.optimizers.signals import Average, Cotangents, Segments, Signals
+from l2lnp.scalars import like, log
 
 LIMIT = 3.0  # of logarithms of sizes, after they are divided by 5
 LEAST = 1e-30  # beside means of squares
@@ -121,9 +121,9 @@ class Clock(Feature):
 
     def rows(self, signals: Signals, statistics: Array) -> list[Array]:
         """Two rows."""
-        xp, share = array_module(signals.g), signals.context.share
+        xp, g, share = array_module(signals.g), signals.g, signals.context.share
         length = log((signals.context.n_steps or 1) / 300.0) / 2.0
-        return [xp.full_like(signals.g, value) for value in (2.0 * share - 1.0, length)]
+        return [like(value, g) * xp.ones_like(g) for value in (2.0 * share - 1.0, length)]
 
     def adjoint(
         self, signals: Signals, statistics: Array, tensors: Segments, a_rows: Array, a: Cotangents

@@ -12,14 +12,14 @@ from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, MaxPool2D
 TINY = 1e-20
 
 
-def contenders(job):
+def contenders(job, wait=jax.block_until_ready):
     problem = job.problem
     if isinstance(problem, NetworkProblem) and job.name.startswith("sweep"):
-        return [gradient(problem)]
+        return [gradient(problem, wait)]
     if isinstance(problem, StepProblem):
-        return [lstm_step(problem)]
+        return [lstm_step(problem, wait)]
     if isinstance(problem, UnrollProblem):
-        return [unrolled(problem)]
+        return [unrolled(problem, wait)]
     return []
 
 
@@ -61,11 +61,11 @@ def apply(layer, w, b, x):
     raise NotImplementedError(layer)
 
 
-def gradient(problem):
+def gradient(problem, wait):
     theta, batch = jnp.asarray(problem.theta), batch_of(problem.batches[0])
     step = jax.jit(jax.value_and_grad(loss_function(problem.network)))
     flops = len(batch[1]) * sweep_flops(problem.network)[0]
-    run = lambda: jax.block_until_ready(step(theta, batch))
+    run = lambda: wait(step(theta, batch))
     return Contender("JAX: g", run, lambda result: {"g": np.asarray(result[1])}, flops)
 
 
@@ -84,7 +84,7 @@ def learned(phi, group, features, state1, state2):
     return 0.1 * jnp.tanh(output[:, 0]), state1, state2
 
 
-def lstm_step(problem):
+def lstm_step(problem, wait):
     decay = problem.optimizer.decay
     phi = jax.tree.map(jnp.asarray, problem.phi)
     hidden1, hidden2, cell1, cell2 = (
@@ -106,7 +106,7 @@ def lstm_step(problem):
         return *learned(phi, "0", features, *state), moments
 
     t = problem.state["t"] + 1
-    run = lambda: jax.block_until_ready(step(phi, t, moments, state, *inputs))
+    run = lambda: wait(step(phi, t, moments, state, *inputs))
 
     def numbers(result):
         u, (hidden1, cell1), (hidden2, cell2), _ = result
@@ -115,7 +115,7 @@ def lstm_step(problem):
     return Contender("JAX", run, numbers)
 
 
-def unrolled(problem):
+def unrolled(problem, wait):
     """First order: the gradient that the optimizer reads goes through ``stop_gradient``."""
     of_network, optimizer = problem.of_network, problem.optimizer
     decay, n_steps = optimizer.decay, problem.n_steps
@@ -149,5 +149,5 @@ def unrolled(problem):
         return (losses[1:].sum() + loss_of(theta, last)) / n_steps
 
     meta_gradient = jax.jit(jax.grad(meta_loss))
-    run = lambda: jax.block_until_ready(meta_gradient(phi, batches, last))
+    run = lambda: wait(meta_gradient(phi, batches, last))
     return Contender("JAX", run, lambda a: {"a_phi": joined(jax.tree.map(np.asarray, a))})

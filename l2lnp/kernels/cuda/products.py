@@ -1,0 +1,61 @@
+"""`l2lnp.kernels.products` in CUDA kernels: the products that cuBLAS would do, but that CuPy cannot capture.
+
+A CUDA graph of a training step cannot hold cuBLAS, so products up to `MOST_FLOPS` have a kernel of
+our own. Larger ones go to cuBLAS: beside them no launch is worth saving, and a step with one in it is
+not captured (`l2lnp.runs.captured`). Sizes alone decide, so captured or not, the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l2lnp.backend import Array, array_module
+from l2lnp.kernels.cuda import blocks, check, kernel, launch
+
+MOST_FLOPS = 1 << 30
+_DEPTH = 16  # as in products.cu
+_LEAST_PART = 256  # of the axis that is summed over
+_BLOCKS = 256  # that keep a device busy
+_THREADS = 256
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return ``a @ b``, written to ``out`` if given; a (..., O, K), b (..., K, M)."""
+    xp = array_module(a, b)
+    if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.dtype.kind != "f" or not a.size * b.size:
+        return xp.matmul(a, b, out=out)
+    (o, k), m = a.shape, b.shape[1]
+    if 2 * o * k * m > MOST_FLOPS:
+        return xp.matmul(a, b, out=out)
+    out = xp.empty((o, m), a.dtype) if out is None else out
+    check(a.dtype, b=(b, (k, m)), out=(out, (o, m)))
+    rows, columns = tile(o, m)
+    tiles = blocks(o, rows) * blocks(m, columns)
+    n_parts = max(1, min(blocks(k, _LEAST_PART), _BLOCKS // tiles))
+    part = blocks(blocks(k, n_parts), _DEPTH) * _DEPTH
+    n_parts = blocks(k, part)
+    target = out if n_parts == 1 else xp.empty((n_parts, o, m), a.dtype)
+    launch(
+        kernel(xp, "products.cu", "matrix_product", a.dtype, ROWS=rows, COLUMNS=columns),
+        tiles * n_parts,
+        rows * columns // 16,
+        *(a, *_strides(a), b, *_strides(b), target, o * m, _strides(target)[-2]),
+        *map(np.int32, (o, k, m, part)),
+    )
+    if n_parts > 1:
+        add = kernel(xp, "products.cu", "sum_of_parts", a.dtype, ROWS=rows, COLUMNS=columns)
+        sizes = map(np.int32, (o, m, n_parts))
+        launch(add, blocks(o * m, _THREADS), _THREADS, target, out, _strides(out)[0], *sizes)
+    return out
+
+
+def tile(o: int, m: int) -> tuple[int, int]:
+    """Return the rows and columns of a product (o, m) that one block computes: few rows, more columns."""
+    if o <= 16:
+        return 16, 128 if m > 64 else 64
+    return (64, 64) if o > 32 else (32, 64)
+
+
+def _strides(a: Array) -> tuple[int, ...]:
+    """Return the strides of ``a`` in elements; those of axes of length 1, which mean nothing, as 1."""
+    return tuple(1 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True))
