@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_SHORT_S = 0.25  # shorter calls are preceded by one that is not counted: caches and thread pools are warm
+_SHORT_S = 0.25  # shorter calls are preceded by some that are not counted: caches and thread pools are warm,
+_SETTLE_S = 0.05  # for so long, in which idle threads of the contender before stop spinning
 _LONG_S, _LONG_RATIO = 2.0, 3.0  # calls longer than this, and than so many of the first contender's
 
 
@@ -57,7 +58,10 @@ def time_in_turns(
             if is_long and turn % 4 and i not in in_every_turn:
                 continue
             if expected_s < _SHORT_S:
+                start = perf_counter()
                 run()
+                while perf_counter() - start < _SETTLE_S:
+                    run()
             counted.append(_timed(run))
     return [Times.of(counted) for counted in calls]
 

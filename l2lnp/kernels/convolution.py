@@ -18,7 +18,6 @@ order (a, b, r', c'): the maximum is then one of A B images, each in one piece.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,13 +57,7 @@ class Patches:
     @classmethod
     def of(cls, image: Array, window: Window, pooled: Pair, space: Fresh) -> Patches:
         """See ``image`` (K, H, W, N) through ``window``."""
-        (k, _, _, n), (i, j), (s, t), n_parts = image.shape, window.size, window.stride, pooled[1]
-        r, c = window.output(image.shape[1:3])
-        padded = pad(image, window, space)
-        channel, down, along, sample = padded.strides
-        shape = n_parts, (r - 1) * s + i, k, j, c // n_parts, n
-        taps = space.empty("taps", shape, image)
-        taps[...] = _strided(padded, shape, (t * along, down, channel, along, t * n_parts * along, sample))
+        taps = _taps(pad(image, window, space), window.size, window.stride, pooled[1], space, "taps")
         return cls(window, image.shape, pooled, taps, image)
 
     @property
@@ -114,37 +107,32 @@ class Patches:
         """
         (k, h, width, n), (i, j), o = self.image_shape, self.window.size, len(w)
         (a, b, r, c), (_, n_parts) = self.positions, self.pooled
-        v = v.reshape(o, a, b, r, c, n)
+        by_row = v.reshape(o, a, b, r, c, n).transpose(0, 3, 1, 4, 2, 5)  # (O, R / A, A, C / B, B, N)
         if self.window.stride != (1, 1) or a * r * b * c < h * width or width % n_parts:
-            v = v.transpose(0, 3, 1, 4, 2, 5).reshape(o, -1)  # row by row
             shape = k, i, j, a * r, b * c, n
-            return unpatch_product(w, v, shape, (h, width), self.window, space, key)
+            return unpatch_product(w, by_row.reshape(o, -1), shape, (h, width), self.window, space, key)
         turned = w.reshape(o, k, i, j)[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(k, -1)
+        seen = _taps(self._with_margins(by_row, space), (i, j), (1, 1), n_parts, space, "v_taps")
         x = space.empty(key, self.image_shape, v)
         by_part = x.reshape(k, h, 1, width // n_parts, n_parts, n).transpose(0, 2, 4, 1, 3, 5)
-        _product(turned, self._seen_by_pixels(v, space), i, 1, by_part)
+        _product(turned, seen, i, 1, by_part)
         return x
 
-    def _seen_by_pixels(self, v: Array, space: Fresh) -> Array:
-        """Return the taps (B, H + I - 1, O, J, W / B, N) of ``v`` (O, A, B, R, C, N), with stride 1.
+    def _with_margins(self, v: Array, space: Fresh) -> Array:
+        """Return ``v`` (O, R / A, A, C / B, B, N) with zeros around it, (O, H + I - 1, W + J - 1, N).
 
-        Pixel (y, B x + p) sees at tap (i, j) the position (y + i - above, B x + p + j - left).
+        Then the pixel (y, x) sees at tap (i, j) the position (y + i, x + j). Positions that see no
+        pixel are left out.
         """
-        (_, h, width, _), (i, j), (o, a, b, r, c, n) = self.image_shape, self.window.size, v.shape
-        (top, _), (left, _) = self.window.pads((h, width))
-        above, before = i - 1 - top, j - 1 - left
-        taps = space.empty("v_taps", (b, h + i - 1, o, j, width // b, n), v)
-        _zero(taps[:, : max(above, 0)], taps[:, max(above + a * r, 0) :])
-        for part, tap, of_rows in product(range(b), range(j), range(a)):
-            first, last = _inside(taps.shape[1], -(above + of_rows), a, r)
-            rows = slice(above + of_rows + a * first, above + of_rows + a * last, a)
-            shift, of_columns = divmod(part + tap - before, b)
-            begin, end = _inside(c, -shift, 1, width // b)
-            target = taps[part, rows, :, tap]
-            source = v[:, of_rows, of_columns, first:last, begin + shift : end + shift]
-            _zero(target[:, :, :begin], target[:, :, end:])
-            target[:, :, begin:end] = source.swapaxes(0, 1)
-        return taps
+        (_, h, width, _), (i, j), (o, r, a, c, b, n) = self.image_shape, self.window.size, v.shape
+        (top, bottom), (left, right) = self.window.pads((h, width))
+        above, below, before, after = i - 1 - top, i - 1 - bottom, j - 1 - left, j - 1 - right
+        rows, columns = max(above, 0) + a * r + max(below, 0), max(before, 0) + b * c + max(after, 0)
+        padded = space.empty("v_padded", (o, rows, columns, n), v)
+        padded.fill(0.0)
+        inside = padded[:, max(above, 0) :, max(before, 0) :][:, : a * r, : b * c]
+        inside.reshape(v.shape)[...] = v  # a view: axes are only cut
+        return padded[:, max(-above, 0) :, max(-before, 0) :][:, : h + i - 1, : width + j - 1]
 
     def at(self, positions: Array) -> Array:
         """Return the columns (K I J, len(positions) N) at ``positions``, counted row by row."""
@@ -171,17 +159,15 @@ class Patches:
         return _strided(self.taps, (k, i, j, a, b, r, c, n), strides)
 
 
-def _zero(*parts: Array) -> None:
-    for part in parts:
-        if part.size:
-            part.fill(0.0)
-
-
-def _inside(n_pixels: int, before: int, stride: int, n_positions: int) -> Pair:
-    """Return the first and the last + 1 of the positions p with 0 <= stride p - before < n_pixels."""
-    first = min(max(-(-before // stride), 0), n_positions)
-    last = min(max((n_pixels - 1 + before) // stride + 1, first), n_positions)
-    return first, last
+def _taps(padded: Array, size: Pair, stride: Pair, n_parts: int, space: Fresh, key: str) -> Array:
+    """Copy the J taps along the columns of ``padded`` (K, H', W', N): (B, H', K, J, C / B, N)."""
+    (k, h, width, n), (i, j), (s, t) = padded.shape, size, stride
+    r, c = (h - i) // s + 1, (width - j) // t + 1
+    channel, down, along, sample = padded.strides
+    shape = n_parts, (r - 1) * s + i, k, j, c // n_parts, n
+    taps = space.empty(key, shape, padded)
+    taps[...] = _strided(padded, shape, (t * along, down, channel, along, t * n_parts * along, sample))
+    return taps
 
 
 def _product(w: Array, taps: Array, n_down: int, stride: int, out: Array) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from functools import partial
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -41,11 +42,17 @@ def rows(**medians):
     ]
 
 
-def test_contenders_take_turns_and_short_calls_are_warmed_up():
+def test_contenders_take_turns_and_short_calls_are_warmed_up(monkeypatch):
     calls = []
+    monkeypatch.setattr(timing, "_SETTLE_S", 0.0)
     times = time_in_turns([lambda: calls.append("a"), lambda: calls.append("b")], 2)
     assert calls == ["a", "b", *"aabb" * 2]
     assert [t.n_calls for t in times] == [2, 2]
+    monkeypatch.setattr(timing, "_SETTLE_S", 0.02)
+    calls.clear()
+    time_in_turns([lambda: calls.append(perf_counter())], 1)
+    _, *warm_up, counted = calls
+    assert counted - warm_up[0] >= 0.02
 
 
 def test_long_calls_join_every_fourth_turn_unless_asked_for(monkeypatch):

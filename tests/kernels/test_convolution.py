@@ -49,7 +49,7 @@ def problems(draw):
 def arena_full_of_rubbish(patches):
     """Return an arena whose arrays hold what an earlier step left there."""
     space = Workspace()
-    for key in ("taps", "v_taps", "padded", "image", "squared"):
+    for key in ("taps", "v_taps", "v_padded", "v_columns", "padded", "image", "squared", "parts"):
         space.empty(key, (patches.taps.size * 40,), patches.taps).fill(np.nan)
     return space
 

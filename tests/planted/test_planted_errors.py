@@ -31,14 +31,14 @@ PLANTED = [
     Planted(
         "pixels of a pooling out of order",
         "kernels/convolution.py",
-        "divmod(part + tap - before, b)",
-        "divmod(part + tap - before + 1, b)",
+        "t * n_parts * along",
+        "t * along",
         KERNELS,
     ),
     Planted(
         "margin left as it was",
         "kernels/convolution.py",
-        "_zero(target[:, :, :begin], target[:, :, end:])",
+        "padded.fill(0.0)",
         "pass",
         KERNELS,
     ),
