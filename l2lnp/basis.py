@@ -110,7 +110,8 @@ def references(layout: Layout, g: Array) -> Moments:
     """Return what the signs of the first eigenvectors of each mode go by, vectors by (layer, mode).
 
     Outputs: the gradient of the biases, g_b. Inputs: that of the weights times g_b, summed over the other
-    modes. They turn with the inputs, and so signs do not depend on how these are rotated.
+    modes. They turn with the inputs, and so signs do not depend on how these are rotated, but for columns
+    at a right angle to them (`eigenvectors`).
     """
     found: Moments = {}
     for params, weights in zip(layout.split(g).values(), _weights(layout), strict=True):

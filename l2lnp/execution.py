@@ -44,7 +44,7 @@ class Execution:
     Notes
     -----
     ``micro_batch``, ``lanes`` and ``chunk`` fix the order of additions and so the last
-    bits of every result; they are stored with a run.
+    bits of every result; they are stored with a run. Every thread that ever worked keeps its arena.
     """
 
     threads: int = 1

@@ -248,3 +248,19 @@ def test_a_pooled_convolution_by_pixel_of_the_pooling_is_the_same(monkeypatch, m
     for ours, expected in zip(by_pixel, results(), strict=True):
         if expected is not None:
             np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_layers_of_ones_own_and_large_windows_get_images_in_row_major_order():
+    class Own(MaxPool2D):
+        pass
+
+    x = np.zeros((1, 8, 8, 2))
+    for pool, is_by_pixel in ((MaxPool2D(2), True), (Own(2), False), (MaxPool2D(4), False)):
+        layers = (
+            Conv2D(1, 2, 3, padding="same"),
+            pool,
+            Flatten(),
+            FullyConnected(2 * (8 // pool.size) ** 2, 3),
+        )
+        conv, *_ = Sequential(layers, SoftmaxCrossEntropy(), (1, 8, 8)).schedule_for(x)
+        assert (conv.pooled != (1, 1)) == is_by_pixel

@@ -30,7 +30,7 @@ from l2lnp.workspace import Fresh
 if TYPE_CHECKING:
     from l2lnp.layers.window import Pair, Window
 
-_LEAST_COLUMNS = 32  # shorter products lose more by being many than they gain
+_LEAST_COLUMNS = 32  # shorter products lose more by being many than they gain; the rows here are in cache
 _MOST_PARTS = 1_000_000  # numbers of the parts of V X^T that are kept until they are added
 
 
@@ -136,7 +136,7 @@ class Patches:
 
     def at(self, positions: Array) -> Array:
         """Return the columns (K I J, len(positions) N) at ``positions``, counted row by row."""
-        found = self.written_out()[:, :, :, *self._place(positions)]
+        found = self.as_view()[:, :, :, *self._place(positions)]
         return found.reshape(self.shape[0], -1)
 
     def values_at(self, positions: Array, v: Array) -> Array:
@@ -150,7 +150,7 @@ class Patches:
         row, column = positions // (b * c), positions % (b * c)
         return row % a, column % b, row // a, column // b
 
-    def written_out(self) -> Array:
+    def as_view(self) -> Array:
         """Return the patches (K, I, J, A, B, R / A, C / B, N), as a view."""
         part, down, channel, along, column, sample = self.taps.strides
         (k, *_, n), (i, j), (a, b, r, c) = self.image_shape, self.window.size, self.positions

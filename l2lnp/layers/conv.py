@@ -113,7 +113,7 @@ class Conv2D(Layer):
         axes: Mapping[int, Array] | None = None,
     ) -> Params:
         n = g_y.shape[-1]
-        x = cache.written_out().reshape(self.fan_in, -1, n)
+        x = cache.as_view().reshape(self.fan_in, -1, n)
         return affine.squared_gradients(x, g_y.reshape(self.n_out, -1, n), signs, modes, axes)
 
     def modes(self, input_shape: Shape) -> Shape:

@@ -43,6 +43,7 @@ HEADS = ("tanh", "linear")
 STEP_UNITS = ("fixed", "weights")
 PER = ("layer", "kind")
 FORGET_BIAS = 1.0
+STEPS_OF_A_CHUNK = 8  # that are kept for the way back; of more steps, of fewer coordinates
 CHUNKS_OF_SPAN = 8  # whose features are computed together, in fewer and longer passes
 HEAD_INIT = 0.01  # deviation of the initial output weights: the first steps are small
 
@@ -391,7 +392,7 @@ class LSTM(Optimizer):
     def _spans(self, n_steps: int) -> Sequence[Span]:
         """Return the spans; their chunks are smaller where many steps are kept, for the sake of the tape."""
         if n_steps not in self._spans_by_steps:
-            size = max(BLOCK, self._execution.chunk * 8 // n_steps // BLOCK * BLOCK)
+            size = max(BLOCK, self._execution.chunk * STEPS_OF_A_CHUNK // n_steps // BLOCK * BLOCK)
             chunks = [piece for chunk in self._chunks for piece in chunk.cut(size)]
             self._spans_by_steps[n_steps] = join(self.layout, chunks, CHUNKS_OF_SPAN)
         return self._spans_by_steps[n_steps]

@@ -35,7 +35,7 @@ def test_patches_and_their_adjoint(cupy, problem):
     on_device, space = moved(cupy, x), Workspace()
     ours = twin(windows, on_device)
     assert ours.__name__ == "l2lnp.kernels.cuda.windows"
-    columns = Patches.of(x, window, (1, 1), space).written_out()[:, :, :, 0, 0]
+    columns = Patches.of(x, window, (1, 1), space).as_view()[:, :, :, 0, 0]
     assert_same(ours.patches(on_device, window, space), columns, cupy, **EXACT)
     v = rng.normal(size=columns.shape).astype(x.dtype)
     identity, in_columns = np.eye(v[..., 0, 0, 0].size, dtype=x.dtype), v.reshape(-1, v[0, 0, 0].size)

@@ -35,6 +35,6 @@ class Patches(convolution.Patches):
         image = self.image_shape[1:3]
         return windows.unpatch_product(w, v, self.taps.shape, image, self.window, space, key)
 
-    def written_out(self) -> Array:
+    def as_view(self) -> Array:
         """Return the patches (K, I, J, 1, 1, R, C, N)."""
         return self.taps[:, :, :, None, None]
