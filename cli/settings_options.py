@@ -107,7 +107,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _default_text(name: str) -> str:
-    from l2lnp.runs.resolving import JOINT_DEFAULTS, PRETRAINED_WEIGHT_DECAY
+    from l2lnp.runs.resolving import JOINT_DEFAULTS, PRACTISED_JOINT_DEFAULTS, PRETRAINED_WEIGHT_DECAY
     from l2lnp.runs.settings import TrainSettings
 
     special = {
@@ -116,6 +116,11 @@ def _default_text(name: str) -> str:
         "joint": "frozen; joint if it begins random or an option of joint learning is given",
         "curvature_every": 1,
         "second_derivatives": "no-second-derivatives",
+        **{
+            name: f"{practised:g} for pretrained optimizers, else {JOINT_DEFAULTS[name]:g}"
+            for name, practised in PRACTISED_JOINT_DEFAULTS.items()
+            if practised != JOINT_DEFAULTS[name]
+        },
         "threads": "all cores",
         "optimizer_settings": "",
         "basis": "coordinates; kronecker for soap and the pretrained slstm and lstm",

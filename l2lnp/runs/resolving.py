@@ -22,6 +22,11 @@ JOINT_DEFAULTS: dict[str, Any] = {
     name: signature(JointLearner).parameters[name].default
     for name in ("second_derivatives", "unroll_length_steps", "meta_learning_rate", "clip_norm")
 }
+PRACTISED_JOINT_DEFAULTS = {  # what has practised is changed seldom and little
+    **JOINT_DEFAULTS,
+    "unroll_length_steps": 20,
+    "meta_learning_rate": 1e-4,
+}  # how they were chosen: docs/results/trials.md
 PRETRAINED_WEIGHT_DECAY = 0.2  # per pass; how it was chosen: docs/results/generalization.md
 
 
@@ -114,7 +119,8 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     is_random = values["pretrained"] == RANDOM
     found["joint"] = given.get("joint", is_random or any(name in given for name in JOINT_DEFAULTS))
     if found["joint"]:
-        found.update({name: given.get(name, default) for name, default in JOINT_DEFAULTS.items()})
+        defaults = JOINT_DEFAULTS if is_random else PRACTISED_JOINT_DEFAULTS
+        found.update({name: given.get(name, default) for name, default in defaults.items()})
         _check_second_derivatives(found)
     else:
         _refuse(given, list(JOINT_DEFAULTS), "a frozen optimizer: it belongs to --joint")

@@ -14,7 +14,7 @@ from l2lnp.curvature import MODES
 from l2lnp.data.loading import NAMES
 from l2lnp.networks import NETWORKS
 from l2lnp.optimizers import OPTIMIZERS
-from l2lnp.runs.resolving import DTYPES, JOINT_DEFAULTS
+from l2lnp.runs.resolving import DTYPES, JOINT_DEFAULTS, PRACTISED_JOINT_DEFAULTS
 from l2lnp.runs.settings import TrainSettings, check_given, option
 
 from .command_line import l2lnp, start
@@ -46,11 +46,23 @@ def test_the_help_of_train_has_every_setting_with_its_default_and_all_names(caps
             assert option(name).removesuffix("s") in text
     for names in (NAMES, NETWORKS, OPTIMIZERS, MODES, BACKENDS, DTYPES):
         assert all(name in text for name in names)
-    numbers = [
-        f"{JOINT_DEFAULTS[name]:g}" for name in ("unroll_length_steps", "meta_learning_rate", "clip_norm")
+    by_beginning = [
+        f"{PRACTISED_JOINT_DEFAULTS[name]:g} for pretrained optimizers, else {JOINT_DEFAULTS[name]:g}"
+        for name in ("unroll_length_steps", "meta_learning_rate")
     ]
-    for default in ("digits", "small", "slstm", "hesscale", "600", "128", "float32", *numbers):
-        assert f"[default: {default}]" in text
+    clip_norm = f"{JOINT_DEFAULTS['clip_norm']:g}"
+    for default in (
+        "digits",
+        "small",
+        "slstm",
+        "hesscale",
+        "600",
+        "128",
+        "float32",
+        clip_norm,
+        *by_beginning,
+    ):
+        assert f"[default: {default}]" in " ".join(text.split())
     assert text.count("[default: frozen; joint if") == 1
 
 

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from l2lnp.errors import InputError
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
-from l2lnp.runs.resolving import JOINT_DEFAULTS, PRETRAINED_WEIGHT_DECAY, resolve
+from l2lnp.runs.resolving import (
+    JOINT_DEFAULTS,
+    PRACTISED_JOINT_DEFAULTS,
+    PRETRAINED_WEIGHT_DECAY,
+    resolve,
+)
 from l2lnp.runs.settings import TrainSettings, parse_config, read_config
 
 
@@ -47,6 +52,16 @@ def test_settings_that_do_not_apply_are_none(optimizer):
     joint = resolve({**begun, **({"joint": True} if kind.learned else {})})
     for name in JOINT_DEFAULTS:
         assert (getattr(joint, name) is not None) == kind.learned
+
+
+def test_joint_learning_changes_what_has_practised_less_than_what_begins_random():
+    for begun, expected in (
+        ({"joint": True}, PRACTISED_JOINT_DEFAULTS),
+        ({"pretrained": "random"}, JOINT_DEFAULTS),
+    ):
+        settings = resolve(begun)
+        assert {name: getattr(settings, name) for name in expected} == expected
+    assert resolve({"joint": True, "meta_learning_rate": 0.5}).meta_learning_rate == 0.5
 
 
 def test_a_learned_optimizer_begins_as_it_came_with_the_package_and_stays_so_unless_asked():
