@@ -12,12 +12,14 @@ from l2lnp.cli.comparing import REPORT, RUNS, added, compare_and_report, learned
 from l2lnp.cli.experiment_options import network_option, shared_options
 from l2lnp.errors import InputError
 
+DEFAULT_LEARNED = "slstm-coordinates=slstm-coordinates"
+
 
 @click.command("ablate")
 @shared_options
 @network_option("small")
 @added(RUNS)
-@learned_option
+@learned_option(DEFAULT_LEARNED)
 @click.option(
     "--modes",
     type=Listed("names", str),
@@ -36,7 +38,7 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
     from l2lnp.experiments.contenders import Learned
     from l2lnp.pretrained import load_learned_optimizer
 
-    first, *others = (Learned.parse(text) for text in learned or ("slstm-coordinates=slstm-coordinates",))
+    first, *others = (Learned.parse(text) for text in learned or (DEFAULT_LEARNED,))
     own = None
     if first.file is not None:
         own = first.settings.get("curvature", load_learned_optimizer(first.file).curvature)

@@ -23,7 +23,7 @@ from l2lnp.cli.experiment_options import network_option, shared_options, tuning_
 @network_option("small")
 @added(RUNS)
 @optimizers_option
-@learned_option
+@learned_option(DEFAULT_LEARNED[0])
 @click.option(
     "--reference", help="The contender that others are tested against.  [default: the first learned]"
 )

@@ -77,14 +77,18 @@ RUNS = (
 )
 
 
-learned_option = click.option(
-    "--learned",
-    multiple=True,
-    metavar="NAME=FILE[:joint][:SETTING=VALUE]",
-    help="A learned contender: a name, and the name or file of the optimizer, frozen unless 'joint'; "
-    "random-slstm and random-lstm begin with random weights. May be repeated; none: no one.  "
-    "[default: slstm=slstm]",
-)
+def learned_option(default: str) -> Any:
+    """Return the option that names learned contenders; ``default`` is told, and is the command's to take."""
+    return click.option(
+        "--learned",
+        multiple=True,
+        metavar="NAME=FILE[:joint][:SETTING=VALUE]",
+        help="A learned contender: a name, and the name or file of the optimizer, frozen unless 'joint'; "
+        "random-slstm and random-lstm begin with random weights. May be repeated; none: no one.  "
+        f"[default: {default}]",
+    )
+
+
 optimizers_option = click.option(
     "--optimizers",
     type=Listed("names", str),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from l2lnp.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,6 +39,8 @@ def command(run: Path, split: str, out: Path | None, threads: int | None) -> Non
 
     if out is not None:
         refuse_existing(out)
+        if out.suffix.lower() != ".png":
+            raise InputError(f"--out {out}: the picture is a PNG file: give a name that ends in .png")
     found = evaluate_run(run, split, threads)
     measured, names = found.measured, found.class_names
     click.echo(

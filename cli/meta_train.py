@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
-from l2lnp.cli.settings_options import BASIS_HELP, Name, backend_option, known_names, parse_assignments
+from l2lnp.cli.settings_options import (
+    BASIS_HELP,
+    Name,
+    backend_option,
+    joined,
+    known_names,
+    parse_assignments,
+)
 from l2lnp.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,6 +136,7 @@ def command(
 
     xp = load_backend(backend)
     if resume is not None:
+        _refuse_all_but("resume", "threads", "backend")
         folder = MetaFolder(resume)
         settings, distribution = folder.read()
         trainer = MetaTrainer(settings, distribution, Execution(threads), xp)
@@ -142,10 +151,13 @@ def command(
         folder.save(progress, reports)
     with caught_interrupts() as is_interrupted:
         progress = _run(trainer, folder, progress, reports, is_interrupted)
-    click.echo(f"\nbest validation loss {progress.best_score:.4f}, after episode {progress.best_episode}")
-    click.echo(
-        f"written to {folder.path}: learned.h5 (for --pretrained), metrics.jsonl, curves.png, config.toml"
-    )
+    if progress.best_episode:
+        click.echo(f"\nbest validation loss {progress.best_score:.4f}, after episode {progress.best_episode}")
+        written = "learned.h5 (for --pretrained), metrics.jsonl, curves.png, config.toml"
+    else:
+        click.echo("\nnot validated yet, so there is no best optimizer")
+        written = "metrics.jsonl, config.toml"
+    click.echo(f"written to {folder.path}: {written}")
     if progress.episode < settings.n_episodes:
         click.echo(
             f"interrupted after episode {progress.episode}; "
@@ -153,6 +165,15 @@ def command(
         )
         return INTERRUPTED
     return None
+
+
+def _refuse_all_but(*names: str) -> None:
+    """Raise `InputError` if other options were given on the command line."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_given and parameter.name not in names:
+            raise InputError(f"--resume takes the settings of the run: leave out {parameter.opts[0]}")
 
 
 def _settings(given: dict[str, Any]) -> MetaSettings:
@@ -163,7 +184,7 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
     name, curvature = given.pop("optimizer"), given.pop("curvature")
     own = parse_assignments(given.pop("optimizer_setting"))
     if (basis := given.pop("basis")) is not None:
-        own["basis"] = basis
+        own = joined(own, {"basis": basis})
     if given["pretrained"] is None:
         name = name or MetaSettings.optimizer
         inner: dict[str, Any] = {**UNIVERSAL[name], **own}

@@ -106,6 +106,17 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def joined(own: dict[str, Any], by_option: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of the optimizer itself, by ``--optimizer-setting`` and by options of their own."""
+    for name, value in by_option.items():
+        if own.get(name, value) != value:
+            raise InputError(
+                f"--{name.replace('_', '-')} {value} and --optimizer-setting {name}={own[name]} contradict "
+                "each other: leave one out"
+            )
+    return own | by_option
+
+
 def _default_text(name: str) -> str:
     from l2lnp.runs.resolving import JOINT_DEFAULTS, PRACTISED_JOINT_DEFAULTS, PRETRAINED_WEIGHT_DECAY
     from l2lnp.runs.settings import TrainSettings

@@ -18,6 +18,7 @@ from l2lnp.cli.settings_options import (
     Name,
     Setting,
     chosen_backend,
+    joined,
     known_names,
     parse_assignments,
 )
@@ -140,7 +141,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings given on the command line."""
     given = {name: value for name, value in options.items() if value is not None}
     own = parse_assignments(given.pop("optimizer_settings", ()))
-    own |= {name: given.pop(name) for name in _OF_THE_OPTIMIZER if name in given}
+    own = joined(own, {name: given.pop(name) for name in _OF_THE_OPTIMIZER if name in given})
     if own:
         given["optimizer_settings"] = own
     return given

@@ -32,7 +32,7 @@ from l2lnp.cli.settings_options import Name, known_names
 )
 @added(RUNS)
 @optimizers_option
-@learned_option
+@learned_option(DEFAULT_LEARNED[0])
 @click.option(
     "--joint/--no-joint", default=True, show_default=True, help="Let each learn on, too, beside frozen."
 )

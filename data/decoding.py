@@ -48,7 +48,7 @@ def _decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
         if image.width * image.height > MOST_PIXELS:
             raise InputError(f"has {image.width} x {image.height} pixels, more than {MOST_PIXELS}")
         image.draft(None, (_DRAFT * width, _DRAFT * height))
-        picture = _with_channels(image, n_channels)
+        picture = with_channels(image, n_channels)
     scale = min(picture.width / width, picture.height / height)
     left, top = max(0, (picture.width - scale * width) / 2), max(0, (picture.height - scale * height) / 2)
     right, bottom = picture.width - left, picture.height - top
@@ -56,7 +56,16 @@ def _decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(resized, np.uint8).reshape(image_shape)
 
 
-def _with_channels(image: Image.Image, n_channels: int) -> Image.Image:
+def with_channels(image: Image.Image, n_channels: int) -> Image.Image:
+    """Return ``image`` in grey (1) or in red, green and blue (3), of 8 bits each.
+
+    Raises
+    ------
+    InputError
+        If it holds numbers that have no greatest one, so that nobody knows what white is.
+    """
+    if image.mode == "F":
+        raise InputError("holds floating-point numbers: store it with 8 or 16 bits a pixel")
     if image.mode.startswith("I"):  # 16 bits a pixel
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
     if image.mode in ("P", "PA"):

@@ -91,13 +91,17 @@ class Sequential:
 
     @cached_property
     def schedule(self) -> tuple[Layer, ...]:
-        """The layers in the order they run in: an activation before a max pooling changes places with it.
+        """The layers in the order they run in: a monotone activation lets a max pooling after it go first.
 
-        All activations here are monotone, so max(f(x)) = f(max(x)), and f meets fewer elements.
+        max(f(x)) = f(max(x)), and f meets fewer elements.
         """
         layers = list(self.layers)
         for i, (layer, following) in enumerate(pairwise(self.layers)):
-            if isinstance(layer, Activation) and isinstance(following, MaxPool2D):
+            if (
+                isinstance(layer, Activation)
+                and layer.function.is_monotone
+                and isinstance(following, MaxPool2D)
+            ):
                 layers[i : i + 2] = following, layer
         return tuple(layers)
 
@@ -206,8 +210,7 @@ class Sequential:
         """
         execution, rng = execution or Execution(), rng or np.random.default_rng(0)
         self._check_samples(theta, x)
-        if execution.waits:
-            self.loss.check_targets(targets, self.output_shape)
+        self._check_targets(targets, x, execution)
         if curvature is not None:
             modes.check_supported(curvature, self, axes)
         params = self.layout.split(theta)
@@ -255,7 +258,9 @@ class Sequential:
         InputError
             If ``a_h`` is given and the curvature mode has no adjoint.
         """
+        execution = execution or Execution()
         self._check_samples(theta, x)
+        self._check_targets(targets, x, execution)
         if a_h is not None:
             modes.check_adjoint(curvature)
         params, n_total = self.layout.split(theta), x.shape[-1]
@@ -267,7 +272,7 @@ class Sequential:
             sweep, _, _ = self.sweep(params, x[..., span], targets[..., span], n_total, mode, space)
             return self._sweep_adjoint(params, sweep, mode, a_loss, a_gs, a_hs, space)
 
-        return (execution or Execution()).over_batch(micro_batch, n_total, operator.add)
+        return execution.over_batch(micro_batch, n_total, operator.add)
 
     def sweep(
         self,
@@ -369,6 +374,12 @@ class Sequential:
             raise InputError(f"samples must be {(*self.input_shape, 'N')} with N > 0, not {x.shape}")
         if x.dtype != theta.dtype:
             raise InputError(f"samples and theta must be of one dtype, not {x.dtype} and {theta.dtype}")
+
+    def _check_targets(self, targets: Array, x: Array, execution: Execution) -> None:
+        if execution.waits:
+            self.loss.check_targets(targets, self.output_shape)
+        if targets.shape[-1] != x.shape[-1]:
+            raise InputError(f"there are {x.shape[-1]} samples, but targets for {targets.shape[-1]}")
 
 
 def _forward(

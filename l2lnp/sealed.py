@@ -58,8 +58,8 @@ def read_sealed(path: Path, what: str, take: Callable[[h5py.File], T]) -> T:
 
 
 def write_tree(group: h5py.Group, tree: Mapping[str, Any]) -> None:
-    """Write arrays and whole numbers into ``group``, under their keys as paths."""
-    for key, value in tree.items():
+    """Write arrays and whole numbers into ``group``, under their keys as paths, in the order of the keys."""
+    for key, value in sorted(tree.items()):
         group[key] = value if isinstance(value, int) else to_host(value)
 
 

@@ -8,7 +8,15 @@ from l2lnp.checking import slope
 from l2lnp.curvature import ADJOINT_MODES
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, MaxPool2D, SoftmaxCrossEntropy
+from l2lnp.layers import (
+    FUNCTIONS,
+    Activation,
+    Conv2D,
+    Flatten,
+    FullyConnected,
+    MaxPool2D,
+    SoftmaxCrossEntropy,
+)
 from l2lnp.network import Sequential
 from l2lnp.workspace import Workspace
 
@@ -174,6 +182,17 @@ def test_an_activation_and_a_max_pooling_may_change_places(activation):
             np.testing.assert_allclose(swapped, written, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_only_activations_that_rise_change_places_with_a_max_pooling(name, monkeypatch):
+    x = np.linspace(-5, 5, 1001)
+    assert FUNCTIONS[name].is_monotone == bool(
+        (np.diff(FUNCTIONS[name].value(x, np.empty_like(x))) >= 0).all()
+    )
+    monkeypatch.setitem(FUNCTIONS, name, FUNCTIONS[name]._replace(is_monotone=False))
+    network = max_pooling(name)
+    assert network.schedule == network.layers
+
+
 def test_initial_weights_have_the_stated_spread():
     network = Sequential((Flatten(), FullyConnected(400, 300)), SoftmaxCrossEntropy(), (1, 20, 20))
     params = network.layout.split(network.init(np.random.default_rng(0), np.float64))
@@ -205,6 +224,13 @@ def test_impossible_networks_are_refused_by_layer(layers, message):
     assert message in str(error.value)
 
 
+def test_the_adjoint_refuses_labels_that_are_no_class():
+    network = convolutional()
+    theta, x, targets = draw_batch(network)
+    with pytest.raises(InputError, match="targets must be class numbers from 0 to"):
+        network.adjoint(theta, x, targets + 99, a_g=theta)
+
+
 def test_wrong_arrays_are_refused():
     network = fully_connected()
     theta, x, targets = draw_batch(network)
@@ -214,6 +240,9 @@ def test_wrong_arrays_are_refused():
         network.evaluate(theta, x[:, 1:], targets)
     with pytest.raises(InputError, match="one dtype"):
         network.evaluate(theta, x.astype(np.float32), targets)
+    for call in (network.evaluate, network.adjoint):
+        with pytest.raises(InputError, match="samples, but targets for 1"):
+            call(theta, x, targets[..., :1])
     with pytest.raises(InputError, match="has no exact meta-gradient"):
         network.adjoint(theta, x, targets, a_h=theta, curvature="exact")
 

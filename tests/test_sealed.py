@@ -42,6 +42,12 @@ def test_a_tree_comes_back_in_the_same_bytes_and_types(sealed):
         np.testing.assert_array_equal(tree[key], value)
 
 
+def test_the_order_in_which_a_tree_is_held_does_not_change_the_file(sealed, tmp_path):
+    backwards = dict(reversed(TREE.items()))
+    write_sealed(tmp_path / "file.h5", lambda file: write_tree(file.create_group("tree"), backwards))
+    assert (tmp_path / "file.h5").read_bytes() == sealed.read_bytes()
+
+
 def test_any_hdf5_program_reads_a_sealed_file(sealed):
     with h5py.File(sealed) as file:
         np.testing.assert_array_equal(file["tree/v"], TREE["v"])

@@ -14,6 +14,10 @@ from l2lnp.optimizers import default_settings
 from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
 from l2lnp.runs.settings import TrainSettings
 
+OWN_SETTINGS = frozenset(  # of a run, that contenders may differ in
+    {"curvature", "unroll_length_steps", "meta_learning_rate", "clip_norm", "second_derivatives"}
+)
+
 
 class Baseline(NamedTuple):
     """A hand-designed optimizer; ``start``: the tuned settings, where their search begins."""
@@ -92,7 +96,7 @@ class Learned(NamedTuple):
         Raises
         ------
         InputError
-            If the text has another form, or there is no such file.
+            If the text has another form, there is no such file, or all contenders share a setting.
         """
         name, equals, rest = text.partition("=")
         file, *parts = rest.split(":")
@@ -100,6 +104,9 @@ class Learned(NamedTuple):
             raise InputError(f"--learned must be NAME=FILE[:joint][:SETTING=VALUE], not '{text}'")
         joint = "joint" in parts
         settings = dict(_assignment(part) for part in parts if part != "joint")
+        shared = sorted((settings.keys() & vars(TrainSettings()).keys()) - OWN_SETTINGS)
+        if shared:
+            raise InputError(f"--learned: '{shared[0]}' in '{text}' is the same for all contenders")
         if file.startswith("random-"):
             return cls(name, None, file.removeprefix("random-"), True, settings)
         return cls(name, file, load_learned_optimizer(file).name, joint, settings)

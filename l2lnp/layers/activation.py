@@ -29,6 +29,7 @@ class Function(NamedTuple):
     first: Callable[[Array, Array], Array]
     second: Callable[[Array, Array], Array] | None = None
     third: Callable[[Array, Array], Array] | None = None
+    is_monotone: bool = False  # max(f(x)) = f(max(x)): it may change places with a max pooling
 
 
 def sigmoid(x: Array) -> Array:
@@ -49,14 +50,16 @@ def _leaky_relu(slope: float) -> Function:
     return Function(
         lambda x, out: array_module(x).where(x > 0, x, slope * x),
         lambda x, y: slope + (1 - slope) * _positive(x),
+        is_monotone=True,
     )
 
 
 FUNCTIONS: dict[str, Function] = {
-    "identity": Function(lambda x, out: x, lambda x, y: array_module(x).ones_like(x)),
+    "identity": Function(lambda x, out: x, lambda x, y: array_module(x).ones_like(x), is_monotone=True),
     "relu": Function(
         lambda x, out: array_module(x).maximum(x, 0, out=out),
         lambda x, y: x > 0,  # 0 or 1, as truth values
+        is_monotone=True,
     ),
     "leaky_relu": _leaky_relu(0.01),
     "tanh": Function(
@@ -64,24 +67,28 @@ FUNCTIONS: dict[str, Function] = {
         lambda x, y: 1 - y * y,
         lambda x, y: -2 * y * (1 - y * y),
         lambda x, y: (6 * y * y - 2) * (1 - y * y),
+        is_monotone=True,
     ),
     "sigmoid": Function(
         lambda x, out: sigmoid(x),
         lambda x, y: y * (1 - y),
         lambda x, y: y * (1 - y) * (1 - 2 * y),
         lambda x, y: y * (1 - y) * (1 - 6 * y + 6 * y * y),
+        is_monotone=True,
     ),
     "softplus": Function(
         lambda x, out: array_module(x).logaddexp(x, 0).astype(x.dtype),
         lambda x, y: sigmoid(x),
         lambda x, y: sigmoid(x) * sigmoid(-x),
         lambda x, y: sigmoid(x) * sigmoid(-x) * (1 - 2 * sigmoid(x)),
+        is_monotone=True,
     ),
     "elu": Function(
         lambda x, out: array_module(x).where(x > 0, x, array_module(x).expm1(array_module(x).minimum(x, 0))),
         lambda x, y: _positive(x) + _exp_below(x),
         lambda x, y: _exp_below(x),
         lambda x, y: _exp_below(x),
+        is_monotone=True,
     ),
 }
 
@@ -113,11 +120,6 @@ class Activation(Layer):
     def function(self) -> Function:
         """f and its derivatives."""
         return FUNCTIONS[self.name]
-
-    @property
-    def is_curved(self) -> bool:
-        """Whether f'' is anything but zero."""
-        return self.function.second is not None
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -82,6 +82,10 @@ class MetaFolder:
             raise InputError(f"{self.path} is no folder of a meta-training run: it has no config.toml")
         try:
             values = tomllib.loads(read_text(self.config))
+            if "tasks_source" not in values:
+                raise InputError(
+                    f"{self.path} is no folder of a meta-training run: {self.config.name} names no tasks"
+                )
             data_dir = values.pop("data_dir", None)
             distribution = Distribution(
                 values.pop("tasks_source"), values.pop("tasks"), Path(data_dir) if data_dir else None

@@ -81,10 +81,10 @@ def _read_layers(tables: Any, source: str, shape: Shape, n_classes: int) -> tupl
         try:
             layer, shape = _read_layer(table, shape, n_classes)
         except InputError as error:
-            reason = str(error).rpartition(" layer: ")[
-                2
-            ]  # the layer's own name, if it gave one, is said already
-            raise InputError(f"{source}, layer {number} ({table.get('kind')}): {reason}") from None
+            # the layer's own name, if it gave one, is said already
+            reason = str(error).rpartition(" layer: ")[2]
+            kind = f" ({table['kind']})" if "kind" in table else ""
+            raise InputError(f"{source}, layer {number}{kind}: {reason}") from None
         layers.append(layer)
     if shape != (n_classes,):
         raise InputError(

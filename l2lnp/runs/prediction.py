@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from l2lnp.checkpoint import Subject
 from l2lnp.data.dataset import Normalisation
+from l2lnp.data.decoding import with_channels
 from l2lnp.errors import InputError
 from l2lnp.layers import SoftmaxCrossEntropy
 from l2lnp.runs.folder import RunFolder
@@ -57,8 +58,9 @@ def read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     rows, columns, channels = shape
     try:
         with Image.open(path) as picture:
-            plain = picture.convert("L" if channels == 1 else "RGB")
-            resized = plain.resize((columns, rows), Image.Resampling.BOX)
+            resized = with_channels(picture, channels).resize((columns, rows), Image.Resampling.BOX)
+    except InputError as error:
+        raise InputError(f"cannot read the picture {path}: it {error}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = (
             error.strerror

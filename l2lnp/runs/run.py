@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,9 @@ def changed(settings: TrainSettings, changes: Mapping[str, Any]) -> TrainSetting
 def _kept_lines(path: Path, settings: TrainSettings, step: int) -> list[Line]:
     """Return the lines up to ``step``, as a run writes them that does not end there."""
     lines = [line for line in read_metrics(path) if line.step <= step and settings.logs_at(line.step)]
-    logged = [s for s in (settings.log_every_steps, settings.eval_every_steps) if s <= step]
-    last = max((step - step % every for every in logged), default=0)
-    if last and (not lines or lines[-1].step < last):
-        raise InputError(f"{path} is not whole: the line of step {last} is missing")
+    logged = [s for s in range(1, step + 1) if settings.logs_at(s)]
+    found = [line.step for line in lines]
+    if found != logged:
+        missing = next((s for s, has in zip_longest(logged, found) if s != has), step)
+        raise InputError(f"{path} is not whole: the line of step {missing} is missing, or not in its place")
     return [line if settings.evaluates_at(line.step) else line._replace(test_error=None) for line in lines]

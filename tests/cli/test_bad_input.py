@@ -51,6 +51,10 @@ def refused(capsys, *arguments):
         (["train", "--steps", "many"], "'many' is not a valid integer"),
         (["train", "--steps", "-3"], "--steps must be positive, not -3"),
         (["train", "surplus"], "Got unexpected extra argument (surplus)"),
+        (
+            ["train", "--weight-decay", "0.0", "--optimizer-setting", "weight_decay=0.5"],
+            "--weight-decay 0.0 and --optimizer-setting weight_decay=0.5 contradict each other",
+        ),
         (["train", "--data", "digit"], "unknown data set 'digit': did you mean 'digits'"),
         (["train", "--data", "mnist"], "--data-dir"),
         (["train", "--data", "none.h5"], "none.h5"),

@@ -1,6 +1,7 @@
 """``l2lnp meta-train`` as a real process."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +71,10 @@ def test_interrupted_it_saves_and_goes_on(tmp_path):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with: l2lnp meta-train --resume meta" in out
+    assert all(
+        (tmp_path / "meta" / name).exists()
+        for name in re.findall(r"\w+\.\w+", out.partition("written to meta: ")[2].partition("\n")[0])
+    )
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert [line["episode"] for line in lines] == list(range(1, len(lines) + 1))
 
@@ -79,6 +84,8 @@ def test_interrupted_it_saves_and_goes_on(tmp_path):
     [
         (["--tasks", "mixtrue"], "did you mean 'mixture'"),
         (["--tasks", "paper-mnist"], "--data-dir"),
+        (["--resume", "nowhere", "--seed", "7"], "takes the settings of the run: leave out --seed"),
+        (["--basis", "kronecker", "--optimizer-setting", "basis=coordinates"], "contradict each other"),
         (["--resume", "nowhere"], "no folder of a meta-training run"),
         (["--tasks", "paper-digits", "--optimizer-setting", "n_unit=3"], "n_unit"),
         (["--horizon", "30"], "must be a multiple"),

@@ -279,6 +279,16 @@ def test_what_is_no_learned_contender_is_refused(text):
         Learned.parse(text)
 
 
+@pytest.mark.parametrize(
+    "setting", ["batch_size=3", "data=mnist", "seed=5", "pretrained=lstm", "average=true"]
+)
+def test_no_contender_has_what_all_share(setting):
+    with pytest.raises(
+        InputError, match=f"'{setting.partition('=')[0]}' in .* is the same for all contenders"
+    ):
+        Learned.parse(f"a=slstm:{setting}")
+
+
 COMMITTED = sorted(path.parent for path in (ROOT / "docs" / "results").rglob("comparison.json"))
 
 

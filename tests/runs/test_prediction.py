@@ -52,6 +52,15 @@ def test_a_grey_picture_becomes_rgb_for_a_network_that_needs_it(tmp_path):
     np.testing.assert_array_equal(rgb, np.stack([wanted] * 3, -1))
 
 
+def test_sixteen_bits_a_pixel_are_read_as_eight_and_floating_point_numbers_not_at_all(tmp_path):
+    eight = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+    Image.fromarray(eight.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "sixteen.png", (8, 8, 1))[..., 0], eight)
+    Image.fromarray(eight / np.float32(255)).save(tmp_path / "float.tiff")
+    with pytest.raises(InputError, match=r"float\.tiff: it holds floating-point numbers: store it with"):
+        read_picture(tmp_path / "float.tiff", (8, 8, 1))
+
+
 def test_what_is_no_picture_is_said_to_be_none(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match=r"text\.png: it is damaged, or no picture"):

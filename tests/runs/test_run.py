@@ -245,7 +245,10 @@ def test_missing_metrics_are_noticed(tmp_path, lost):
     go(run, stop_at=8)
     lines = run.folder.metrics.read_text().splitlines(keepends=True)
     run.folder.metrics.write_text("".join(lines[: lost - 1]))
-    with pytest.raises(InputError, match=r"metrics.jsonl is not whole: the line of step 5 is missing"):
+    with pytest.raises(InputError, match=f"metrics.jsonl is not whole: the line of step {lost} is missing"):
+        resume(run.folder, run.settings)
+    run.folder.metrics.write_text("".join([*lines[:1], *lines[2:]]))
+    with pytest.raises(InputError, match=r"the line of step 2 is missing, or not in its place"):
         resume(run.folder, run.settings)
     run.folder.metrics.write_text("".join([*lines[: lost - 1], "###\n", *lines[lost:]]))
     with pytest.raises(InputError, match=f"metrics.jsonl: line {lost} is damaged"):
