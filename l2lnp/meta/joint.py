@@ -185,11 +185,10 @@ class JointLearner:
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
-            u, state = self.optimizer.update(training.phi, renewed, inputs)
-            if not self._finite([u]):
+            theta, state = self.optimizer.step(training.phi, renewed, inputs, training.theta)
+            if not self._finite([theta]):
                 return self._restart(training, inputs.loss, "the update is")
         self._record(inputs, training, batch, renewed)
-        theta = self.optimizer.moved(training.theta, u, context)
         average = averaged(training.average, theta, training.step + 1) if self.averages else None
         after = training._replace(step=training.step + 1, theta=theta, state=state, average=average)
         return after, Report(inputs.loss if self.flag is not None else float(inputs.loss), learned, None)

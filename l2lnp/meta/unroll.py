@@ -127,8 +127,8 @@ def unroll(
     for batch, weight in zip(batches, weights, strict=True):
         inputs, renewed = optimizer.look(optimizee, theta, batch, context, state)
         tape.record(Step(inputs, weight, theta, batch), state, renewed)
-        u, state = optimizer.update(phi, renewed, inputs)
-        theta, context = optimizer.moved(theta, u, context), context._replace(step=context.step + 1)
+        theta, state = optimizer.step(phi, renewed, inputs, theta)
+        context = context._replace(step=context.step + 1)
     return Unrolled(theta, state, tape)
 
 

@@ -179,7 +179,12 @@ class Optimizer:
 
     def moved(self, theta: Array, u: Array, context: Context) -> Array:
         """Return theta after the step: kept theta + u."""
-        return like(self.kept(context), theta) * theta + u
+        return moved(theta, self.kept(context), u)
+
+    def step(self, phi: Phi, state: State, inputs: Inputs, theta: Array) -> tuple[Array, State]:
+        """Return theta and the state after the step: `update`, and then `moved`."""
+        u, after = self.update(phi, state, inputs)
+        return self.moved(theta, u, inputs.context), after
 
     def look(
         self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State
@@ -250,6 +255,11 @@ class Optimizer:
 def added(a: Phi, b: Phi) -> Phi:
     """Return the sum of two dictionaries of arrays; a missing key stands for zero."""
     return a | {key: a[key] + value if key in a else value for key, value in b.items()}
+
+
+def moved(theta: Array, kept: Scalar, u: Array) -> Array:
+    """Return kept * theta + u."""
+    return like(kept, theta) * theta + u
 
 
 def moving_average(decay: float, old: Array, new: Array) -> Array:

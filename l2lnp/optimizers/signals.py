@@ -6,7 +6,7 @@ what a tensor has in common is computed over whole tensors, with `Segments`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -76,10 +76,22 @@ def advance(averages: Sequence[Average], moments: Array, g: Array, h: Array | No
 
 
 def look(
-    averages: Sequence[Average], moments: Array, t: Scalar, inputs: Inputs, units: Array | None = None
+    averages: Sequence[Average],
+    moments: Array,
+    t: Scalar,
+    inputs: Inputs,
+    units: Array | None = None,
+    wanted: Container[Average] | None = None,
 ) -> Signals:
-    """Return the signals of step number ``t`` (from 1), with the ``moments`` after it."""
-    corrected = {a: moments[row] / like(a.correction(t), moments) for row, a in enumerate(averages)}
+    """Return the signals of step number ``t`` (from 1), with the ``moments`` after it.
+
+    ``wanted`` are the averages that will be looked at; None: all.
+    """
+    corrected = {
+        a: moments[row] / like(a.correction(t), moments)
+        for row, a in enumerate(averages)
+        if wanted is None or a in wanted
+    }
     return Signals(inputs.loss, inputs.g, inputs.h, corrected, units, inputs.context)
 
 

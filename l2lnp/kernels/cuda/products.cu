@@ -1,6 +1,6 @@
 // Matrix products c = a b of any strides, and the sum of the parts of a long one.
 //
-// Set by the compiler's options: REAL, and ROWS and COLUMNS, the tile of c that a block computes,
+// Set when it is compiled: REAL, and ROWS and COLUMNS, the tile of c that a block computes,
 // 4 x 4 of it in each thread. The axis that is summed over may be cut into parts of `part`, one
 // block each; `sum_of_parts` adds them in their order. Two runs give the same bytes.
 
