@@ -201,6 +201,14 @@ class Optimizer:
     ) -> Inputs:
         return Inputs(*evaluation, theta=theta if self.uses_theta else None, context=context)
 
+    def n_alike(self, state: State, most: int) -> int:
+        """Return how many of the next ``most`` steps from ``state`` on are of the common kind.
+
+        They differ in their numbers alone, not in what is computed: a GPU may be given the same work again.
+        0: the next step is of another kind.
+        """
+        return most
+
     def look_adjoint(self, before: State, after: State, a_state: State) -> State:
         """Return the cotangent of the state ``before`` a `look` that made ``after`` of it."""
         return a_state

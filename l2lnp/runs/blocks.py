@@ -77,16 +77,20 @@ class Blocks:
         """Return the training after ``batches`` and the reports, or no reports where a check failed."""
         xp, n, learner = self._xp, len(batches), self._learner
         numbers, flag = xp.empty(n + 1, np.float64), xp.zeros(1, np.int32)
-        captured = self._captured_for(training, batches) if n > 1 else None
-        if captured is not None:
-            training = captured.run(training, batches[:-1], numbers, flag)
-            learner.follow(training)
+        reports: list[Report] = []
         with unwatched(learner, self._task, flag):
-            reports = [Report(None, False, None)] * (n - 1 if captured is not None else 0)
-            for batch in batches[len(reports) :]:
-                training, report = learner.step(training, self._task, batch)
-                numbers[len(reports)] = report.loss
-                reports.append(report)
+            while (done := len(reports)) < n:
+                n_alike = learner.optimizer.n_alike(training.state, n - 1 - done)  # the last one is launched
+                captured = self._captured_for(training, batches) if n_alike else None
+                if captured is None:
+                    training, report = learner.step(training, self._task, batches[done])
+                    numbers[done] = report.loss
+                    reports.append(report)
+                else:
+                    alike = batches[done : done + n_alike]
+                    training = captured.run(training, alike, numbers[done:], flag)
+                    learner.follow(training)
+                    reports += [Report(None, False, None)] * n_alike
         numbers[-1] = flag[0]
         *losses, is_bad = fetched(xp, numbers).tolist()
         if is_bad:

@@ -5,6 +5,7 @@ import pytest
 from .planting import Planted, assert_caught
 
 LAYERS = ("tests/layers",)
+GRAPHS = "tests/runs/test_blocks.py::test_a_graph_between_two_refreshes_of_the_basis"
 KERNELS = ("tests/kernels/test_convolution.py",)
 
 PLANTED = [
@@ -296,6 +297,21 @@ PLANTED = [
         "weights = array_module",
         ("tests/test_curvature.py",),
     ),
+    Planted(
+        "a refresh replayed as a step between",
+        "optimizers/in_basis.py",
+        "next(steps, most))",
+        "most)",
+        (GRAPHS,),
+    ),
+    Planted(
+        "axes of the graph not renewed",
+        "runs/captured.py",
+        "self._sources.get(key) is not new:",
+        "key not in self._sources:",
+        (GRAPHS,),
+    ),
+    Planted("steps of the graph not counted", "runs/captured.py", "after[key] - n for", "0 for", (GRAPHS,)),
 ]
 
 
