@@ -29,7 +29,7 @@ SHARPNESS = 8  # of the average of theta: about the last ninth of all steps coun
 
 # What a loss f, the last one of an unroll of T steps or not, weighs in the meta-loss, at its value:
 # the derivative of f / T, of log(f + 0.05) / T, and of the last f alone.
-META_LOSSES: Mapping[str, Callable[[float, int, bool], float]] = {
+META_LOSSES: Mapping[str, Callable[[Scalar, int, bool], Scalar]] = {
     "mean": lambda f, n_steps, is_last: 1 / n_steps,
     "log": lambda f, n_steps, is_last: 1 / (n_steps * (abs(f) + LOG_OFFSET)),
     "last": lambda f, n_steps, is_last: float(is_last),
@@ -202,7 +202,7 @@ class JointLearner:
         step = Step(inputs, self._weight(inputs.loss, False), *kept)
         self._tape.record(step, training.state, renewed)
 
-    def _weight(self, loss: Scalar, is_last: bool) -> float:
+    def _weight(self, loss: Scalar, is_last: bool) -> Scalar:
         return META_LOSSES[self.meta_loss](loss, self._length, is_last)
 
     def _finite(self, values: Iterable[Any]) -> bool:
@@ -217,7 +217,7 @@ class JointLearner:
 
         ``last`` is what was seen after the unroll's last step.
         """
-        phi, a_theta = training.phi, self._weight(last.loss, True) * last.g
+        phi, a_theta = training.phi, like(self._weight(last.loss, True), last.g) * last.g
         a = meta_gradient(
             self.optimizer, phi, optimizee, self._tape, a_theta, second_derivatives=self.second_derivatives
         )

@@ -34,6 +34,7 @@ from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
 from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer
 from l2lnp.randomness import generator
+from l2lnp.runs.blocks import Blocks
 from l2lnp.tasks.distribution import Distribution, Episode
 from l2lnp.tasks.rescaled import Rescaled
 from l2lnp.tree import Layout
@@ -203,10 +204,10 @@ class MetaTrainer:
         training = learner.start(to_backend(self.xp, episode.theta), tree_to_backend(self.xp, phi))
         if meta is not None:
             training = learner.resume(training._replace(meta=tree_to_backend(self.xp, meta)))
-        losses = []
-        for batch in islice(episode.batches(self.xp), n_steps):
-            training, report = learner.step(training, episode.task, batch)
-            losses.append(report.loss)
+        losses, blocks = [], Blocks(learner, episode.task, self.xp)
+        for made in blocks.through(training, islice(episode.batches(self.xp), n_steps)):
+            training = made.training
+            losses.append(made.report.loss)
         return training, np.array(losses)
 
     def _draw(self, index: int, split: str) -> Episode:

@@ -34,6 +34,7 @@ from l2lnp.backend import Array, array_module
 from l2lnp.curvature import ADJOINT_MODES
 from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.optimizers.base import State
+from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
 from l2lnp.workspace import Workspace
 
@@ -62,8 +63,8 @@ class CapturedStep:
         other numbers than when it is launched kernel by kernel.
     """
 
-    def __init__(self, learner: JointLearner, task: Classification, training: Training, batch: Batch) -> None:
-        _check(learner, task)
+    def __init__(self, learner: JointLearner, task: Optimizee, training: Training, batch: Batch) -> None:
+        task = _checked(learner, task)
         xp = self._xp = array_module(training.theta)
         execution = replace(task.execution, waits=False, workspace=Workspace())
         self._task = replace(task, execution=execution)
@@ -195,14 +196,15 @@ class CapturedStep:
         return before if key in self._still else self._static.state[key].copy()
 
 
-def _check(learner: JointLearner, task: Classification) -> None:
+def _checked(learner: JointLearner, task: Optimizee) -> Classification:
     optimizer = learner.optimizer
     if learner.learns:
         raise CannotCaptureError("the optimizer is learned on the way")
     if not isinstance(task, Classification):
-        raise CannotCaptureError("the task is no plain classification")
+        raise CannotCaptureError("the task is another's, changed")
     if optimizer.uses_curvature and task.curvature not in ADJOINT_MODES:
         raise CannotCaptureError(f"curvature mode '{task.curvature}' draws on the host, or calls libraries")
+    return task
 
 
 def _changing(training: Training) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from stand_in.graphs import DEVICE, Graph
 from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import ON_A_GPU, Execution
 from l2lnp.kernels.cuda import products
-from l2lnp.meta.joint import JointLearner
+from l2lnp.meta.joint import META_LOSSES, JointLearner
 from l2lnp.optimizers import make_optimizer
 from l2lnp.runs.blocks import STEPS, Blocks
 from l2lnp.tasks.classification import Batch, Classification
@@ -135,6 +135,20 @@ def test_nothing_is_read_within_a_block(cupy, frozen, name):
     assert DEVICE.n_readings == before
     learner.step(training, task, batches[0])
     assert DEVICE.n_readings > before  # so readings are counted
+
+
+@pytest.mark.parametrize("meta_loss", META_LOSSES)
+def test_no_meta_loss_is_read_within_a_block(cupy, meta_loss):
+    ends = []
+    for xp in (np, cupy):
+        learner, task, training, batches = problem(xp, frozen=False)
+        learner.meta_loss = meta_loss
+        before = DEVICE.n_readings
+        *_, made = Blocks(learner, task, xp).through(training, batches)
+        assert DEVICE.n_readings == before
+        ends.append(made.training.phi)
+    for path, value in ends[0].items():
+        np.testing.assert_allclose(ends[1][path].get(), value, rtol=1e-3, atol=1e-4)
 
 
 def test_exact_meta_gradients_wait(cupy):
