@@ -312,6 +312,20 @@ PLANTED = [
         (GRAPHS,),
     ),
     Planted("steps of the graph not counted", "runs/captured.py", "after[key] - n for", "0 for", (GRAPHS,)),
+    Planted(
+        "made on another device",
+        "optimizers/features/tensor.py",
+        "xp.ones_like(g)",
+        "xp.ones(g.shape)",
+        ("tests/backend/test_array_api_strict.py",),
+    ),
+    Planted(
+        "the loss read at every step",
+        "runs/blocks.py",
+        "numbers[done] = report.loss",
+        "numbers[done] = float(report.loss)",
+        ("tests/meta/test_trainer_on_device.py", "tests/experiments/test_job.py"),
+    ),
 ]
 
 
