@@ -64,7 +64,7 @@ class CapturedStep:
     """
 
     def __init__(self, learner: JointLearner, task: Optimizee, training: Training, batch: Batch) -> None:
-        task = _checked(learner, task)
+        task = _checked(learner, task, training)
         xp = self._xp = array_module(training.theta)
         execution = replace(task.execution, waits=False, workspace=Workspace())
         self._task = replace(task, execution=execution)
@@ -196,10 +196,12 @@ class CapturedStep:
         return before if key in self._still else self._static.state[key].copy()
 
 
-def _checked(learner: JointLearner, task: Optimizee) -> Classification:
+def _checked(learner: JointLearner, task: Optimizee, training: Training) -> Classification:
     optimizer = learner.optimizer
     if learner.learns:
         raise CannotCaptureError("the optimizer is learned on the way")
+    if not optimizer.n_alike(training.state, 1):
+        raise CannotCaptureError("the next step is of another kind than most")
     if not isinstance(task, Classification):
         raise CannotCaptureError("the task is another's, changed")
     if optimizer.uses_curvature and task.curvature not in ADJOINT_MODES:

@@ -14,6 +14,7 @@ from l2lnp.kernels.cuda import products
 from l2lnp.meta.joint import META_LOSSES, JointLearner
 from l2lnp.optimizers import make_optimizer
 from l2lnp.runs.blocks import STEPS, Blocks
+from l2lnp.runs.captured import CannotCaptureError, CapturedStep
 from l2lnp.tasks.classification import Batch, Classification
 
 N_STEPS = 12
@@ -255,6 +256,12 @@ def test_restarts_come_at_the_same_steps_in_the_basis(cupy):
         found, *_, blocks = ran(cupy, settings=IN_BASIS, spoil=spoil, blocks_of=6)
         assert [step for step, report in found if report.message][-1] == expected == spoil[0] + 1
         assert blocks._captured is not None
+
+
+def test_a_refresh_is_not_captured(cupy):
+    learner, task, training, batches = problem(cupy, settings=IN_BASIS)
+    with pytest.raises(CannotCaptureError, match="another kind"):
+        CapturedStep(learner, task, training, batches[0])
 
 
 def test_how_many_steps_are_alike():
