@@ -60,6 +60,26 @@ def test_an_episode_and_a_validation_wait_for_no_step(cupy, kind):
     assert score == pytest.approx(on_host.validate(start.phi), rel=1e-3)
 
 
+def test_imitation_waits_once_in_an_unroll(cupy):
+    settings, distribution, readings = replace(SETTINGS, imitation=1.0), Distribution("tiny", TINY), []
+    for truncation in (5, 10):
+        settings = replace(settings, truncation_steps=truncation)
+        on_host = MetaTrainer(settings, distribution)
+        trainer = MetaTrainer(settings, distribution, Execution(**ON_A_GPU), cupy)
+        start = on_host.start()
+        expected, report = on_host.run_episode(start)
+        before = DEVICE.n_readings
+        progress, again = trainer.run_episode(start)
+        n_kept = len(start.phi) + sum(not isinstance(value, int) for value in start.meta.values())
+        readings.append(DEVICE.n_readings - before - n_kept)
+        np.testing.assert_allclose(again.mean_loss, report.mean_loss, rtol=1e-3)
+        for path, value in expected.phi.items():
+            np.testing.assert_allclose(progress.phi[path], value, rtol=0, atol=2e-3)
+    n_unrolls = [SETTINGS.horizon_steps // truncation for truncation in (5, 10)]
+    of_unroll = 1 + len(start.phi)  # its distance, and whether phi's gradients are finite
+    assert readings == [n * of_unroll for n in n_unrolls]
+
+
 def test_a_task_that_is_no_number_counts_as_on_the_cpu(cupy, monkeypatch):
     distribution = Distribution("tiny", TINY)
     for trainer in (
