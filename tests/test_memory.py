@@ -1,5 +1,6 @@
 """The memory model against allocations, traced over the stand-in for CuPy."""
 
+import gc
 import tracemalloc
 from math import prod
 
@@ -58,6 +59,7 @@ def test_numbers_for_a_parameter(cupy, name, settings, unroll_length_steps):
     for n in (10_000, 30_000):
         network = wide_network(n)
         trained(cupy, network, name, settings, unroll_length_steps)  # kernels are compiled
+        gc.collect()
         tracemalloc.start()
         trained(cupy, network, name, settings, unroll_length_steps)
         peaks.append(tracemalloc.get_traced_memory()[1] / 4)

@@ -79,10 +79,8 @@ class CapturedStep:
                 self._flag: Array = xp.zeros(1, np.int32)
                 self._learner.flag = self._flag
                 self._static = self._on_device(training)
-                self._still: frozenset[str] = (
-                    frozenset()
-                )  # parts of the state that such steps leave as they are
-                self._sources: dict[str, Array] = {}  # what was copied to them last
+                self._still: frozenset[str] = frozenset()  # what such steps leave as it is, of the state
+                self._sources: dict[str, Array] = {}  # where it was copied from
                 self._per_step: dict[str, int] = {}  # what a step adds to the counts
                 self._graph = self._record(training)
                 self._compare(training)
@@ -169,7 +167,9 @@ class CapturedStep:
         self._loss[...] = 0
         self._graph.launch()
         for ours, theirs in zip((*_changing(self._static), self._loss), expected, strict=True):
-            if not bool((ours == theirs).all()):
+            if not bool(
+                ((ours == theirs) | ((ours != ours) & (theirs != theirs))).all()
+            ):  # the same, or both NaN
                 raise RuntimeError("a replayed step gave other numbers than one launched kernel by kernel")
 
     def _load(self, training: Training) -> None:

@@ -209,8 +209,8 @@ PLANTED = [
     Planted(
         "imitation goes down half its slope",
         "meta/imitation.py",
-        "2.0 * scale * error",
-        "scale * error",
+        "like(2.0 * scale, error)",
+        "like(scale, error)",
         ("tests/meta/test_imitation.py",),
     ),
     Planted(

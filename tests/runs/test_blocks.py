@@ -251,7 +251,7 @@ def test_a_graph_of_steps_that_hold_h(cupy, monkeypatch, every):
 
 @pytest.mark.usefixtures("graphs")
 def test_restarts_come_at_the_same_steps_in_the_basis(cupy):
-    for spoil in ((4,), (7,)):  # a refresh, and a step of the graph
+    for spoil in ((2,), (4,), (7,)):  # a step before the graph is made, a refresh, a step of the graph
         *_, expected = [step for step, report in ran(np, settings=IN_BASIS, spoil=spoil)[0] if report.message]
         found, *_, blocks = ran(cupy, settings=IN_BASIS, spoil=spoil, blocks_of=6)
         assert [step for step, report in found if report.message][-1] == expected == spoil[0] + 1

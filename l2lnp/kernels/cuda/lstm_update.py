@@ -46,7 +46,9 @@ def _launch(
     numbers: tuple[Any, ...],
 ) -> None:
     here, n, dtype, weights = chunk.coordinates, chunk.n, step.result.dtype, step.weights[chunk.group]
-    g, h, theta = (a if a is None else a[here] for a in (step.inputs.g, step.inputs.h, step.theta))
+    g, h, theta = (
+        a if a is None else xp.ascontiguousarray(a[here]) for a in (step.inputs.g, step.inputs.h, step.theta)
+    )
     moments, result = step.moments[:, here], step.result[here]
     before, after = (chunk.of(state, step.n_rows) for state in (step.before, step.after))
     check(dtype, moments=(moments, (len(moments), n)), g=(g, (n,)), result=(result, (n,)))
