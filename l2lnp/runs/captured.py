@@ -167,9 +167,8 @@ class CapturedStep:
         self._loss[...] = 0
         self._graph.launch()
         for ours, theirs in zip((*_changing(self._static), self._loss), expected, strict=True):
-            if not bool(
-                ((ours == theirs) | ((ours != ours) & (theirs != theirs))).all()
-            ):  # the same, or both NaN
+            is_same = (ours == theirs) | ((ours != ours) & (theirs != theirs))  # NaN in both is the same
+            if not bool(is_same.all()):
                 raise RuntimeError("a replayed step gave other numbers than one launched kernel by kernel")
 
     def _load(self, training: Training) -> None:
