@@ -14,6 +14,7 @@ from l2lnp.errors import InputError, unknown_name
 
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray
 
+LIBRARIES = {"numpy", "cupy", "array_api_strict"}  # the last one has the standard alone, for tests
 BACKENDS = ("numpy", "cupy", "auto")
 
 
@@ -29,10 +30,8 @@ def array_module(*arrays: Array) -> ModuleType:
     if len(arrays) == 1 and type(arrays[0]) is np.ndarray:
         return np  # the common case, and asked for all the time
     owners = {type(a).__module__.partition(".")[0] for a in arrays}
-    if owners == {"numpy"}:
-        return np
-    if owners == {"cupy"}:
-        return sys.modules["cupy"]  # an array of it exists, so it is imported
+    if len(owners) == 1 and owners <= LIBRARIES:
+        return sys.modules[owners.pop()]  # an array of it exists, so it is imported
     raise TypeError(f"expected arrays of one library, numpy or cupy; got {sorted(owners)}")
 
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.execution import Execution
+from l2lnp.kernels import reductions, twin
 from l2lnp.kernels.factorizations import qr
 from l2lnp.kernels.products import along_modes, matmul
 from l2lnp.tree import Layout, Moments, Tensor
@@ -145,7 +146,7 @@ def diagonal(layout: Layout, spectra: Moments, like: Array) -> Array:
     ``spectra`` are the eigenvalues by (layer, mode): all of a mode, or (1,) their mean. 0 for a
     tensor without modes.
     """
-    xp = array_module(like)
+    xp, row_sums = array_module(like), twin(reductions, like).row_sums
     h = xp.zeros_like(like)
     for t in layout.tensors:
         if not t.modes:
@@ -154,9 +155,9 @@ def diagonal(layout: Layout, spectra: Moments, like: Array) -> Array:
         for k, width in enumerate(t.modes):
             d = xp.broadcast_to(spectra[t.layer, k], (width,))
             if k > 1:
-                trace = d.sum()
+                trace = row_sums(d[None])
                 d = d / xp.where(trace > 0, trace, 1)
-            product = xp.outer(product, d).reshape(-1)
+            product = (product[:, None] * d).reshape(-1)
         h[t.coordinates] = product
     return h
 

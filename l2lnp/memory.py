@@ -4,7 +4,7 @@ The coefficients were counted by running steps and unrolls with every allocation
 several sizes; within a tenth they are what ``tests/test_memory.py`` finds. With S units in both layers
 of a learned optimizer, F rows of features, M moving averages and unroll length T, a parameter takes
 
-    frozen        3 (2 S) + 5 M + 3 F + 10             states: before the block, before and after the step
+    frozen        3 (2 S) + 3 M + 12                   states: before the block, before and after the step
     joint         6 (2 S) + 7 M + 13 + T (2 S + 2 F + 7)    if one layer holds nearly all parameters
     hand-designed 5 (arrays of state) + 6
 
@@ -58,7 +58,7 @@ def numbers_per_parameter(optimizer: Optimizer, unroll_length_steps: int | None 
     f, (m, *_) = inner.n_features, inner.init_state(np.zeros(1))["moments"].shape
     two_s = 2 * sum(inner.n_units)
     if unroll_length_steps is None:
-        return 3.0 * two_s + 5 * m + 3 * f + 10
+        return 3.0 * two_s + 3 * m + 12
     return 6.0 * two_s + 7 * m + 13 + unroll_length_steps * (two_s + 2 * f + 7)
 
 

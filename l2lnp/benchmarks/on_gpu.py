@@ -105,7 +105,8 @@ def lstm_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
         u, after = result
         return {"u": to_host(u), "state": to_host(optimizer.coordinatewise(after))}  # type: ignore[attr-defined]
 
-    return [DeviceContender("l2lnp", lambda: optimizer.update(phi, state, inputs), numbers)]
+    nowhere = xp.zeros_like(inputs.g)  # from where theta goes to u
+    return [DeviceContender("l2lnp", lambda: optimizer.step(phi, state, inputs, nowhere), numbers)]
 
 
 def training_step(xp: ModuleType, job: Job) -> list[DeviceContender]:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from l2lnp.backend import Array, array_module, to_backend
+from l2lnp.execution import Execution
 from l2lnp.network import Evaluation
 from l2lnp.randomness import generator
 from l2lnp.tasks.classification import Batch, Classification
@@ -36,6 +37,11 @@ class ChangedCurvature:
     def layout(self) -> Layout:
         """Where each tensor lies in theta."""
         return self.task.layout
+
+    @property
+    def execution(self) -> Execution:
+        """How the other one's work is cut and shared out."""
+        return self.task.execution
 
     def evaluate(self, theta: Array, batch: Batch, wants_h: bool) -> Evaluation:
         """Return loss, g and, where wanted, the changed h."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from l2lnp.experiments.contenders import checksum
 from l2lnp.networks import find_network
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.pretrained import RANDOM
+from l2lnp.runs.blocks import Blocks
 from l2lnp.runs.problem import fingerprint, pose
 from l2lnp.runs.resolving import own_settings
 from l2lnp.runs.settings import TrainSettings
@@ -111,7 +113,7 @@ class Result(NamedTuple):
 
     ``losses[t]`` is the mini-batch loss before update t + 1 (infinite where it was not finite, and after
     a run was given up), ``wall_s[t]`` and ``cpu_s[t]`` the time up to the end of that update, without that
-    for errors.
+    for errors; where steps are made in blocks, on a GPU, all of a block take the same.
     """
 
     losses: np.ndarray  # (T,)
@@ -149,7 +151,7 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Result
     Raises
     ------
     StoppedError
-        If ``should_stop`` says so after a step.
+        If ``should_stop`` says so after a step, or a block of them.
     """
     s = job.settings
     problem = pose(s, dataset=loaded(s.data, s.data_dir))
@@ -157,21 +159,23 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Result
     training, batches = problem.begin(), problem.batches(0)
     losses, errors = np.full(s.steps, np.inf), np.full(len(job.evaluate_at), np.nan)
     times, restarts = np.zeros((2, s.steps)), np.zeros(s.steps, np.int64)
-    split = problem.dataset.split(job.split)
-    for step in range(s.steps):
+    split, blocks, step = problem.dataset.split(job.split), Blocks(problem.learner, task, problem.xp), 0
+    while step < s.steps:
         if should_stop():
             raise StoppedError
-        began = _clocks()
+        stop = min(step + blocks.length, s.steps, *(at for at in job.evaluate_at if at > step))
+        block, began = slice(step, stop), _clocks()
         try:
-            training, report = problem.learner.step(training, task, next(batches))
+            for made in blocks.run(training, list(islice(batches, stop - step))):
+                step, training = made.step, made.training
+                restarts[step - 1] = training.n_restarts
+                losses[step - 1] = made.report.loss if np.isfinite(made.report.loss) else np.inf
         except DivergedError:
             restarts[step:] = training.n_restarts + 1
             break
-        times[:, step] = _clocks() - began
-        restarts[step] = training.n_restarts
-        losses[step] = report.loss if np.isfinite(report.loss) else np.inf
-        if step + 1 in job.evaluate_at:
-            at = job.evaluate_at.index(step + 1)
+        times[:, block] = ((_clocks() - began) / (stop - block.start))[:, None]
+        if step in job.evaluate_at:
+            at = job.evaluate_at.index(step)
             with np.errstate(over="ignore", invalid="ignore"):  # of a network that diverged
                 errors[at] = problem.task.measure(training.result, split, problem.xp).error
     wall_s, cpu_s = times.cumsum(1)

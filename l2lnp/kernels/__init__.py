@@ -12,13 +12,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from l2lnp.backend import Array, array_module
 
 
 def twin(module: ModuleType, like: Array) -> Any:
-    """Return ``module`` of this package, or its twin in CUDA, whichever the array ``like`` is for."""
-    if array_module(like) is np or os.environ.get("L2LNP_CUDA_KERNELS") == "0":
+    """Return ``module``, of this package or another, or its twin in CUDA: whichever ``like`` is for."""
+    if array_module(like).__name__ != "cupy" or os.environ.get("L2LNP_CUDA_KERNELS") == "0":
         return module
     return import_module(f"l2lnp.kernels.cuda.{module.__name__.rpartition('.')[2]}")

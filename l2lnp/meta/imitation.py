@@ -19,23 +19,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
 from l2lnp.meta.joint import adam_step, all_finite
 from l2lnp.meta.unroll import Step, Tape, updates_adjoint
 from l2lnp.optimizers.base import Context, Optimizer, Phi, State
 from l2lnp.randomness import generator
+from l2lnp.scalars import Scalar, like
 from l2lnp.tasks.base import Optimizee
 
 TINY = 1e-20  # beside |u*|^2, for a teacher that stands still
 
 
 class Imitated(NamedTuple):
-    """phi and its Adam state after an episode; the teacher's losses, and D of each unroll."""
+    """phi and its Adam state after an episode; the teacher's losses as it saw them, and D of each unroll."""
 
     phi: Phi
     meta: State
-    losses: list[float]
+    losses: Sequence[Scalar]
     distances: list[float]
 
 
@@ -66,7 +69,7 @@ def imitate(
         raise InputError(f"an unroll has one step or more, not {truncation_steps}")
     state, lessons_state = optimizer.init_state(theta), teacher.init_state(theta)
     lessons_phi = _phi_of(teacher, theta)
-    losses: list[float] = []
+    losses: list[Scalar] = []
     distances: list[float] = []
     tape, proposals, lessons = Tape(state), [], []
     for batch in batches:
@@ -76,12 +79,12 @@ def imitate(
         proposal, state = optimizer.update(phi, renewed, inputs)
         lesson, lessons_state = teacher.update(lessons_phi, lessons_state, seen)
         theta, context = teacher.moved(theta, lesson, context), context._replace(step=context.step + 1)
-        losses.append(float(inputs.loss))
+        losses.append(inputs.loss)
         proposals.append(proposal)
         lessons.append(lesson)
         if len(lessons) == truncation_steps:
             distance, a_phi = imitation_gradient(optimizer, phi, tape, proposals, lessons)
-            distances.append(distance)
+            distances.append(float(distance))
             if all_finite(a_phi.values()):
                 phi, meta = adam_step(phi, meta, a_phi, rate, clip_norm)
             tape, proposals, lessons = Tape(state), [], []
@@ -94,13 +97,19 @@ def _phi_of(teacher: Optimizer, theta: Array) -> Phi:
     return {key: array_module(theta).asarray(value) for key, value in phi.items()}
 
 
+def _squared(v: Array) -> Scalar:
+    """Return |v|^2: on a device an array (), that nothing waits for."""
+    square = v @ v
+    return float(square) if array_module(v) is np else square.astype(np.float64)
+
+
 def imitation_gradient(
     optimizer: Optimizer, phi: Phi, tape: Tape, proposals: Sequence[Array], lessons: Sequence[Array]
-) -> tuple[float, Phi]:
+) -> tuple[Scalar, Phi]:
     """Return D of the steps on ``tape``, and its derivative in ``phi``; the state before them is constant."""
     distance, a_u = 0.0, []
     for proposal, lesson in zip(proposals, lessons, strict=True):
-        error, scale = proposal - lesson, 1.0 / (len(lessons) * (float(lesson @ lesson) + TINY))
-        distance += scale * float(error @ error)
-        a_u.append(2.0 * scale * error)
+        error, scale = proposal - lesson, 1.0 / (len(lessons) * (_squared(lesson) + TINY))
+        distance = distance + scale * _squared(error)
+        a_u.append(like(2.0 * scale, error) * error)
     return distance, updates_adjoint(optimizer, phi, tape, a_u, {})[0]

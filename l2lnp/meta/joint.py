@@ -29,7 +29,7 @@ SHARPNESS = 8  # of the average of theta: about the last ninth of all steps coun
 
 # What a loss f, the last one of an unroll of T steps or not, weighs in the meta-loss, at its value:
 # the derivative of f / T, of log(f + 0.05) / T, and of the last f alone.
-META_LOSSES: Mapping[str, Callable[[float, int, bool], float]] = {
+META_LOSSES: Mapping[str, Callable[[Scalar, int, bool], Scalar]] = {
     "mean": lambda f, n_steps, is_last: 1 / n_steps,
     "log": lambda f, n_steps, is_last: 1 / (n_steps * (abs(f) + LOG_OFFSET)),
     "last": lambda f, n_steps, is_last: float(is_last),
@@ -185,11 +185,10 @@ class JointLearner:
             if is_boundary:
                 self.resume(training)
                 self._restarts_in_a_row = 0
-            u, state = self.optimizer.update(training.phi, renewed, inputs)
-            if not self._finite([u]):
+            theta, state = self.optimizer.step(training.phi, renewed, inputs, training.theta)
+            if not self._finite([theta]):
                 return self._restart(training, inputs.loss, "the update is")
         self._record(inputs, training, batch, renewed)
-        theta = self.optimizer.moved(training.theta, u, context)
         average = averaged(training.average, theta, training.step + 1) if self.averages else None
         after = training._replace(step=training.step + 1, theta=theta, state=state, average=average)
         return after, Report(inputs.loss if self.flag is not None else float(inputs.loss), learned, None)
@@ -203,7 +202,7 @@ class JointLearner:
         step = Step(inputs, self._weight(inputs.loss, False), *kept)
         self._tape.record(step, training.state, renewed)
 
-    def _weight(self, loss: Scalar, is_last: bool) -> float:
+    def _weight(self, loss: Scalar, is_last: bool) -> Scalar:
         return META_LOSSES[self.meta_loss](loss, self._length, is_last)
 
     def _finite(self, values: Iterable[Any]) -> bool:
@@ -218,7 +217,7 @@ class JointLearner:
 
         ``last`` is what was seen after the unroll's last step.
         """
-        phi, a_theta = training.phi, self._weight(last.loss, True) * last.g
+        phi, a_theta = training.phi, like(self._weight(last.loss, True), last.g) * last.g
         a = meta_gradient(
             self.optimizer, phi, optimizee, self._tape, a_theta, second_derivatives=self.second_derivatives
         )

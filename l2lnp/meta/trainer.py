@@ -15,6 +15,7 @@ choosing by validation at a longer horizon, and for horizons that grow.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -34,6 +35,7 @@ from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
 from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer
 from l2lnp.randomness import generator
+from l2lnp.runs.blocks import Blocks, fetched, unwatched
 from l2lnp.tasks.distribution import Distribution, Episode
 from l2lnp.tasks.rescaled import Rescaled
 from l2lnp.tree import Layout
@@ -176,18 +178,25 @@ class MetaTrainer:
             for name, value in settings_of(optimizer).items()
             if name == "schedule" or name.startswith("basis")
         }
-        return imitate(
-            optimizer,
-            make_optimizer(TEACHER, optimizer.layout, self.execution, **same),
-            tree_to_backend(self.xp, progress.phi),
-            tree_to_backend(self.xp, progress.meta),
-            episode.task,
-            to_backend(self.xp, episode.theta),
-            islice(episode.batches(self.xp), horizon),
-            learner.unroll_length_steps,
-            learner.meta_learning_rate,
-            learner.clip_norm,
-            learner.beginning,
+        on_device = self.xp is not np
+        flag = self.xp.zeros(1, np.int32)  # not looked at: numbers that are not finite change nothing
+        with unwatched(learner, episode.task, flag) if on_device else nullcontext():
+            imitated = imitate(
+                optimizer,
+                make_optimizer(TEACHER, optimizer.layout, self.execution, **same),
+                tree_to_backend(self.xp, progress.phi),
+                tree_to_backend(self.xp, progress.meta),
+                episode.task,
+                to_backend(self.xp, episode.theta),
+                islice(episode.batches(self.xp), horizon),
+                learner.unroll_length_steps,
+                learner.meta_learning_rate,
+                learner.clip_norm,
+                learner.beginning,
+            )
+        losses = imitated.losses
+        return imitated._replace(
+            losses=fetched(self.xp, self.xp.stack(losses)).tolist() if on_device else losses
         )
 
     def _learner(self, episode: Episode, split: str, n_steps: int, **joint: Any) -> JointLearner:
@@ -203,10 +212,10 @@ class MetaTrainer:
         training = learner.start(to_backend(self.xp, episode.theta), tree_to_backend(self.xp, phi))
         if meta is not None:
             training = learner.resume(training._replace(meta=tree_to_backend(self.xp, meta)))
-        losses = []
-        for batch in islice(episode.batches(self.xp), n_steps):
-            training, report = learner.step(training, episode.task, batch)
-            losses.append(report.loss)
+        losses, blocks = [], Blocks(learner, episode.task, self.xp)
+        for made in blocks.through(training, islice(episode.batches(self.xp), n_steps)):
+            training = made.training
+            losses.append(made.report.loss)
         return training, np.array(losses)
 
     def _draw(self, index: int, split: str) -> Episode:

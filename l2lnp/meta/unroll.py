@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 from l2lnp.backend import Array
 from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, added
+from l2lnp.scalars import Scalar, like
 from l2lnp.tasks.base import Optimizee
 
 START = Context()
@@ -39,7 +40,7 @@ class Step(NamedTuple):
     """What is kept of one inner step; theta and batch only where second derivatives are wanted."""
 
     inputs: Inputs
-    weight: float  # of the step's own loss in the meta-loss
+    weight: Scalar  # of the step's own loss in the meta-loss
     theta: Array | None = None
     batch: Any = None
 
@@ -127,8 +128,8 @@ def unroll(
     for batch, weight in zip(batches, weights, strict=True):
         inputs, renewed = optimizer.look(optimizee, theta, batch, context, state)
         tape.record(Step(inputs, weight, theta, batch), state, renewed)
-        u, state = optimizer.update(phi, renewed, inputs)
-        theta, context = optimizer.moved(theta, u, context), context._replace(step=context.step + 1)
+        theta, state = optimizer.step(phi, renewed, inputs, theta)
+        context = context._replace(step=context.step + 1)
     return Unrolled(theta, state, tape)
 
 
@@ -157,8 +158,8 @@ def meta_gradient(
     for step in reversed(tape.steps):
         a_u.append(a_theta)
         a_theta = optimizer.kept(step.inputs.context) * a_theta
-        if step.weight:
-            a_theta = a_theta + step.weight * step.inputs.g
+        if not (isinstance(step.weight, int | float) and step.weight == 0):  # 0 times NaN would be NaN
+            a_theta = a_theta + like(step.weight, a_theta) * step.inputs.g
     a_phi, a_state = updates_adjoint(optimizer, phi, tape, a_u[::-1], a_state or {})
     return MetaGradient(a_phi, a_theta, a_state)
 

@@ -179,7 +179,12 @@ class Optimizer:
 
     def moved(self, theta: Array, u: Array, context: Context) -> Array:
         """Return theta after the step: kept theta + u."""
-        return like(self.kept(context), theta) * theta + u
+        return moved(theta, self.kept(context), u)
+
+    def step(self, phi: Phi, state: State, inputs: Inputs, theta: Array) -> tuple[Array, State]:
+        """Return theta and the state after the step: `update`, and then `moved`."""
+        u, after = self.update(phi, state, inputs)
+        return self.moved(theta, u, inputs.context), after
 
     def look(
         self, optimizee: Optimizee, theta: Array, batch: Any, context: Context, state: State
@@ -195,6 +200,14 @@ class Optimizer:
         self, evaluation: tuple[float, Array, Array | None], theta: Array, context: Context
     ) -> Inputs:
         return Inputs(*evaluation, theta=theta if self.uses_theta else None, context=context)
+
+    def n_alike(self, state: State, most: int) -> int:
+        """Return how many of the next ``most`` steps from ``state`` on are of the common kind.
+
+        They differ in their numbers alone, not in what is computed: a GPU may be given the same work again.
+        0: the next step is of another kind.
+        """
+        return most
 
     def look_adjoint(self, before: State, after: State, a_state: State) -> State:
         """Return the cotangent of the state ``before`` a `look` that made ``after`` of it."""
@@ -250,6 +263,11 @@ class Optimizer:
 def added(a: Phi, b: Phi) -> Phi:
     """Return the sum of two dictionaries of arrays; a missing key stands for zero."""
     return a | {key: a[key] + value if key in a else value for key, value in b.items()}
+
+
+def moved(theta: Array, kept: Scalar, u: Array) -> Array:
+    """Return kept * theta + u."""
+    return like(kept, theta) * theta + u
 
 
 def moving_average(decay: float, old: Array, new: Array) -> Array:

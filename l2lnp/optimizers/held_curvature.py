@@ -73,6 +73,11 @@ class HeldCurvature(Optimizer):
         evaluation = optimizee.evaluate(theta, batch, self._is_fresh(state))
         return self._inputs(evaluation, theta, context), state
 
+    def n_alike(self, state: State, most: int) -> int:
+        """Return how many of the next ``most`` steps go by the h that is held."""
+        until_fresh = -state[_STEP] % self.every
+        return self.inner.n_alike(self._inner(state), min(most, until_fresh))
+
     def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
         """Return the update u (P,) and the next state; ``inputs.h`` counts where a new h is due."""
         inputs = self._held(state, inputs)

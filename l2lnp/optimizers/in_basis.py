@@ -139,6 +139,11 @@ class InBasis(Optimizer):
         turn = self._turn(state, after)
         return {**after, **self.inner.carried(self._inner(after), lambda v: self._rotate(turn, v))}
 
+    def n_alike(self, state: State, most: int) -> int:
+        """Return how many of the next ``most`` steps come before the next refresh."""
+        steps = (i for i in range(most) if self._modes and basis.is_refresh(state[_STEP] + i, self.every))
+        return self.inner.n_alike(self._inner(state), next(steps, most))
+
     def look_adjoint(self, before: State, after: State, a_state: State) -> State:
         if before is after:
             return a_state

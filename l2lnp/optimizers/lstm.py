@@ -17,7 +17,7 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
@@ -29,10 +29,12 @@ from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.kernels import lstm, lstm_adjoint, twin
-from l2lnp.kernels.lstm import BLOCK, Sizes, Tape, Weights
+from l2lnp.kernels.lstm import BLOCK, Sizes, Weights
+from l2lnp.optimizers import lstm_update
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.chunks import Chunk, Span, cut, groups, join
 from l2lnp.optimizers.features import FEATURES
+from l2lnp.optimizers.lstm_update import Step, headed, tapes
 from l2lnp.optimizers.preprocessing import Preprocessing, Statistics
 from l2lnp.optimizers.signals import Segments
 from l2lnp.optimizers.weight_unit import WeightUnit
@@ -172,28 +174,36 @@ class LSTM(Optimizer):
         return array_module(lstm).concatenate(parts, axis=1)
 
     def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:
-        """Return the update u (P,) and the next state."""
-        inputs = self._checked(inputs)
-        moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
-        weights, scales, g = self._fold(phi), self._scales(inputs), inputs.g
-        t, before, spans, kernels = state["t"] + 1, self._lstm(state), self._spans(1), twin(lstm, g)
-        u, after = array_module(g).empty_like(g), self._execution.workspace.lend(before.shape, before)
+        return self._made(phi, state, inputs, None)
 
-        def run(index: int) -> None:
-            span = spans[index]
-            here = span.coordinates
-            rows = self._space().empty("features", (self._sizes.n_features, span.n), g)
-            self._preprocessing.fill(rows, moments[:, here], t, span.of(inputs), statistics, span.tensors)
-            for chunk, tape in self._tapes(span, 1, g, is_kept=False):
-                end_of_chunk = chunk.of(after, self._n_rows)
-                kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows), end_of_chunk)
-                tape.features(0)[...] = rows[:, span.place(chunk)]
-                u[chunk.coordinates] = kernels.advance(weights[chunk.group], tape, 0)
-                kernels.end(self._sizes, tape, end_of_chunk)
-            u[here] = span.tensors.spread(scales) * self._head(u[here])
+    def step(self, phi: Phi, state: State, inputs: Inputs, theta: Array) -> tuple[Array, State]:
+        return self._made(phi, state, inputs, theta)
 
-        self._execution.map(run, len(spans))
-        return u, {"moments": moments, "lstm": after, "chunk": state["chunk"], "t": t}
+    def _made(self, phi: Phi, state: State, inputs: Inputs, theta: Array | None) -> tuple[Array, State]:
+        """Return theta after the step, or u (P,) where no theta is given, and the next state."""
+        inputs, t, xp = self._checked(inputs), state["t"] + 1, array_module(inputs.g)
+        moments, statistics = self._observe(state["moments"], t, inputs)
+        before, spans, kernels = self._lstm(state), self._spans(1), twin(lstm_update, inputs.g)
+        after = self._execution.workspace.lend(before.shape, before)
+        step = Step(
+            sizes=self._sizes,
+            preprocessing=self._preprocessing,
+            head=self.head,
+            weights=self._fold(phi),
+            t=t,
+            inputs=inputs,
+            moments=moments,
+            statistics=statistics,
+            tensors=self._tensors,
+            scales=self._scales(inputs),
+            kept=1.0 if theta is None else self.kept(inputs.context),
+            theta=theta,
+            before=before,
+            after=after,
+            result=xp.empty_like(inputs.g),
+        )
+        self._execution.map(lambda index: kernels.update(step, spans[index], self._space()), len(spans))
+        return step.result, {"moments": moments, "lstm": after, "chunk": state["chunk"], "t": t}
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
@@ -260,7 +270,7 @@ class LSTM(Optimizer):
                 span.tensors.spread(scale) * a_u_t[span.coordinates]
                 for scale, a_u_t in zip(scales, a_u, strict=True)
             ]
-            for chunk, tape in self._tapes(span, len(steps), before):
+            for chunk, tape in tapes(self._sizes, span, len(steps), before, space):
                 inside, mine, a_outputs = span.place(chunk), weights[chunk.group], []
                 kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows))
                 for t, a_head in enumerate(a_heads):
@@ -268,7 +278,7 @@ class LSTM(Optimizer):
                     output = kernels.advance(mine, tape, t)
                     a_outputs.append(self._head_adjoint(output, a_head[inside]))
                 if outputs is not None:
-                    outputs[chunk.coordinates] = self._head(output)
+                    outputs[chunk.coordinates] = headed(self.head, output)
                 a_features = None if a_rows is None else a_rows[None, :, chunk.coordinates]
                 a_chunk = chunk.of(a_lstm, self._n_rows)
                 a.append(adjoint.reverse(self._sizes, mine, tape, a_outputs, a_chunk, space, a_features))
@@ -298,9 +308,6 @@ class LSTM(Optimizer):
                 rows[t], moments, state["t"] + 1 + t, inputs, statistics[t], span.tensors
             )
         return rows
-
-    def _head(self, output: Array) -> Array:
-        return output if self.head == "linear" else array_module(output).tanh(output)
 
     def _head_adjoint(self, output: Array, a_head: Array) -> Array:
         if self.head == "linear":
@@ -396,17 +403,6 @@ class LSTM(Optimizer):
             chunks = [piece for chunk in self._chunks for piece in chunk.cut(size)]
             self._spans_by_steps[n_steps] = join(self.layout, chunks, CHUNKS_OF_SPAN)
         return self._spans_by_steps[n_steps]
-
-    def _tapes(
-        self, span: Span, n_steps: int, like: Array, is_kept: bool = True
-    ) -> Iterator[tuple[Chunk, Tape]]:
-        """Yield each chunk of ``span`` with a tape; chunks of the same size use the same."""
-        n = 0
-        for chunk in span.chunks:
-            if chunk.n != n:
-                n = chunk.n
-                tape = twin(lstm, like).blank_tape(self._sizes, n_steps, n, like, self._space(), is_kept)
-            yield chunk, tape
 
     @cached_property
     def _spans_by_steps(self) -> dict[int, Sequence[Span]]:

@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import TypeAlias
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import twin
+from l2lnp.optimizers import signals
 from l2lnp.optimizers.base import Inputs
 from l2lnp.optimizers.features import FEATURES, Feature
 from l2lnp.optimizers.signals import (
     Average,
     Cotangents,
     Segments,
-    advance,
     advance_adjoint,
     look,
 )
@@ -45,7 +46,8 @@ class Preprocessing:
 
     def advance(self, moments: Array, inputs: Inputs) -> Array:
         """Return the moments (n_moments, n) after a step that saw ``inputs``."""
-        return advance(self.averages, moments, inputs.g, inputs.h)
+        after: Array = twin(signals, inputs.g).advance(self.averages, moments, inputs.g, inputs.h)
+        return after
 
     @cached_property
     def uses_curvature(self) -> bool:
@@ -57,21 +59,27 @@ class Preprocessing:
         """Whether any feature reads the size of the weights."""
         return any(feature.uses_theta for feature in self.features)
 
+    @cached_property
+    def _in_statistics(self) -> frozenset[Average]:
+        """The averages that statistics are made of."""
+        own = (f for f in self.features if type(f).statistics is not Feature.statistics)
+        return frozenset(average for feature in own for average in feature.averages)
+
     def statistics(
         self, moments: Array, t: int, inputs: Inputs, units: Array | None, tensors: Segments
     ) -> Statistics:
         """Return what whole tensors have in common at step ``t``; moments (n_moments, P) after it."""
-        signals = look(self.averages, moments, t, inputs, units)
-        return [feature.statistics(signals, tensors) for feature in self.features]
+        seen = look(self.averages, moments, t, inputs, units, self._in_statistics)
+        return [feature.statistics(seen, tensors) for feature in self.features]
 
     def fill(
         self, rows: Array, moments: Array, t: int, inputs: Inputs, statistics: Statistics, tensors: Segments
     ) -> None:
         """Fill ``rows`` (F, n) with the features of coordinates that run through ``tensors``."""
-        signals = look(self.averages, moments, t, inputs)
+        seen = look(self.averages, moments, t, inputs)
         filled = 0
         for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
-            for row in feature.rows(signals, of_tensors):
+            for row in feature.rows(seen, of_tensors):
                 rows[filled] = row
                 filled += 1
 
@@ -90,11 +98,11 @@ class Preprocessing:
 
         ``a_moments`` belongs to the moments after the step; None stands for zero.
         """
-        signals = look(self.averages, moments, t, inputs, units)
+        seen = look(self.averages, moments, t, inputs, units)
         a = Cotangents(inputs.g)
         used = 0
         for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
-            feature.adjoint(signals, of_tensors, tensors, a_rows[used : used + feature.n_rows], a)
+            feature.adjoint(seen, of_tensors, tensors, a_rows[used : used + feature.n_rows], a)
             used += feature.n_rows
         if a_moments is None:
             a_moments = array_module(moments).zeros_like(moments)

@@ -6,7 +6,7 @@ what a tensor has in common is computed over whole tensors, with `Segments`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -71,15 +71,27 @@ def advance(averages: Sequence[Average], moments: Array, g: Array, h: Array | No
     """Return the moments (n_moments, n) after a step that saw g and h."""
     after = array_module(g).empty_like(moments)
     for row, average in enumerate(averages):
-        after[row] = moving_average(average.decay, moments[row], average.observe(g, h))
+        after[row, ...] = moving_average(average.decay, moments[row, ...], average.observe(g, h))
     return after
 
 
 def look(
-    averages: Sequence[Average], moments: Array, t: Scalar, inputs: Inputs, units: Array | None = None
+    averages: Sequence[Average],
+    moments: Array,
+    t: Scalar,
+    inputs: Inputs,
+    units: Array | None = None,
+    wanted: Container[Average] | None = None,
 ) -> Signals:
-    """Return the signals of step number ``t`` (from 1), with the ``moments`` after it."""
-    corrected = {a: moments[row] / like(a.correction(t), moments) for row, a in enumerate(averages)}
+    """Return the signals of step number ``t`` (from 1), with the ``moments`` after it.
+
+    ``wanted`` are the averages that will be looked at; None: all.
+    """
+    corrected = {
+        a: moments[row, ...] / like(a.correction(t), moments)
+        for row, a in enumerate(averages)
+        if wanted is None or a in wanted
+    }
     return Signals(inputs.loss, inputs.g, inputs.h, corrected, units, inputs.context)
 
 
@@ -95,8 +107,8 @@ def advance_adjoint(
     xp = array_module(g)
     before = xp.empty_like(a_moments)
     for row, average in enumerate(averages):
-        a_after = a_moments[row] + a.averages.get(average, 0.0) / average.correction(t)
-        before[row] = average.decay * a_after
+        a_after = a_moments[row, ...] + a.averages.get(average, 0.0) / average.correction(t)
+        before[row, ...] = average.decay * a_after
         a_observed = (1.0 - average.decay) * a_after
         if average.of == "g":
             a.g += a_observed

@@ -9,8 +9,9 @@ messages and errors are those of the CPU, at the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from types import ModuleType
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ import numpy as np
 from l2lnp.backend import Array
 from l2lnp.meta.joint import JointLearner, Report, Training
 from l2lnp.runs.captured import CannotCaptureError, CapturedStep, is_wanted
-from l2lnp.tasks.classification import Batch, Classification
+from l2lnp.tasks.base import Optimizee
+from l2lnp.tasks.classification import Batch
 
 STEPS = 25  # of a block on a GPU
 
@@ -43,10 +45,9 @@ class Blocks:
         Why steps on a GPU are launched kernel by kernel; None where each is one CUDA graph, or on the CPU.
     """
 
-    def __init__(self, learner: JointLearner, task: Classification, xp: ModuleType) -> None:
+    def __init__(self, learner: JointLearner, task: Optimizee, xp: ModuleType) -> None:
         self._learner, self._task, self._xp = learner, task, xp
-        # an exact meta-gradient, and the meta-loss "log", ask for numbers on their way
-        waits = learner.learns and (learner.second_derivatives or learner.meta_loss == "log")
+        waits = learner.learns and learner.second_derivatives  # these ask for numbers on their way
         self.length = 1 if xp is np or waits else STEPS
         self.why_one_by_one = None if self.length == 1 or is_wanted() else "L2LNP_CUDA_GRAPH=1 is not set"
         self._captured: CapturedStep | None = None
@@ -71,22 +72,34 @@ class Blocks:
             training, report = self._learner.step(training, self._task, batch)
             yield Made(training.step, training, report)
 
+    def through(self, training: Training, batches: Iterable[Batch]) -> Iterator[Made]:
+        """Make one step on each of ``batches``, however many, and yield them."""
+        drawn = iter(batches)
+        while block := list(islice(drawn, self.length)):
+            for made in self.run(training, block):
+                training = made.training
+                yield made
+
     def _without_waiting(
         self, training: Training, batches: Sequence[Batch]
     ) -> tuple[Training, list[Report] | None]:
         """Return the training after ``batches`` and the reports, or no reports where a check failed."""
         xp, n, learner = self._xp, len(batches), self._learner
         numbers, flag = xp.empty(n + 1, np.float64), xp.zeros(1, np.int32)
-        captured = self._captured_for(training, batches) if n > 1 else None
-        if captured is not None:
-            training = captured.run(training, batches[:-1], numbers, flag)
-            learner.follow(training)
+        reports: list[Report] = []
         with unwatched(learner, self._task, flag):
-            reports = [Report(None, False, None)] * (n - 1 if captured is not None else 0)
-            for batch in batches[len(reports) :]:
-                training, report = learner.step(training, self._task, batch)
-                numbers[len(reports)] = report.loss
-                reports.append(report)
+            while (done := len(reports)) < n:
+                n_alike = learner.optimizer.n_alike(training.state, n - 1 - done)  # the last one is launched
+                captured = self._captured_for(training, batches) if n_alike else None
+                if captured is None:
+                    training, report = learner.step(training, self._task, batches[done])
+                    numbers[done] = report.loss
+                    reports.append(report)
+                else:
+                    alike = batches[done : done + n_alike]
+                    training = captured.run(training, alike, numbers[done:], flag)
+                    learner.follow(training)
+                    reports += [Report(None, False, None)] * n_alike
         numbers[-1] = flag[0]
         *losses, is_bad = fetched(xp, numbers).tolist()
         if is_bad:
@@ -106,9 +119,11 @@ class Blocks:
 
 
 @contextmanager
-def unwatched(learner: JointLearner, task: Classification, flag: Array) -> Iterator[None]:
+def unwatched(learner: JointLearner, task: Optimizee, flag: Array) -> Iterator[None]:
     """Let ``learner`` make steps that wait for nothing; ``flag`` goes up at what is not finite."""
-    executions = {id(e): e for e in (task.execution, learner.optimizer.execution) if e is not None}.values()
+    executions = {
+        id(e): e for e in (getattr(task, "execution", None), learner.optimizer.execution) if e
+    }.values()
     learner.flag = flag
     for execution in executions:
         execution.waits = False

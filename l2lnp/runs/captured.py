@@ -4,6 +4,10 @@ The step is `JointLearner.step` itself, run once while a stream records what it 
 changes between steps lies in arrays of fixed addresses: the mini-batch, theta, the optimizer's
 state, and the count of steps, from which moving averages and schedules take their factors.
 
+Where not all steps do the same, as in the curvature basis, which is formed anew every few steps, the graph
+is of the steps in between (`l2lnp.optimizers.base.Optimizer.n_alike`), and the others are launched as ever.
+What stands still in between, axes and eigenvalues, is copied to its fixed address when it is new.
+
 What may be recorded is narrow: our kernels, and CuPy's elementwise ones. CuPy cannot record cuBLAS
 (`l2lnp.kernels.cuda.products` stands in for it); a copy from the host would be replayed from memory that
 is long in other use; and nothing can be read. All memory of the step comes from a pool of
@@ -28,11 +32,13 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.curvature import ADJOINT_MODES
-from l2lnp.meta.joint import JointLearner, Report, Training
-from l2lnp.optimizers import HeldCurvature, InBasis
+from l2lnp.meta.joint import JointLearner, Training
+from l2lnp.optimizers.base import State
+from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
 from l2lnp.workspace import Workspace
 
+_COUNT = "t"  # of steps in a state, that numbers depend on; by other counts optimizers choose what they do
 _WARM_UPS = 2  # kernels are compiled and loaded, the pool is filled
 
 
@@ -46,7 +52,9 @@ def is_wanted() -> bool:
 
 
 class CapturedStep:
-    """One step of a frozen ``learner`` on batches of the size of ``batch``, from wherever a training stands.
+    """One step of a frozen ``learner`` on batches of the size of ``batch``, of the common kind.
+
+    ``training`` stands before such a step (`l2lnp.optimizers.base.Optimizer.n_alike`).
 
     Raises
     ------
@@ -55,8 +63,8 @@ class CapturedStep:
         other numbers than when it is launched kernel by kernel.
     """
 
-    def __init__(self, learner: JointLearner, task: Classification, training: Training, batch: Batch) -> None:
-        _check(learner, task)
+    def __init__(self, learner: JointLearner, task: Optimizee, training: Training, batch: Batch) -> None:
+        task = _checked(learner, task, training)
         xp = self._xp = array_module(training.theta)
         execution = replace(task.execution, waits=False, workspace=Workspace())
         self._task = replace(task, execution=execution)
@@ -71,6 +79,9 @@ class CapturedStep:
                 self._flag: Array = xp.zeros(1, np.int32)
                 self._learner.flag = self._flag
                 self._static = self._on_device(training)
+                self._still: frozenset[str] = frozenset()  # what such steps leave as it is, of the state
+                self._sources: dict[str, Array] = {}  # where it was copied from
+                self._per_step: dict[str, int] = {}  # what a step adds to the counts
                 self._graph = self._record(training)
                 self._compare(training)
                 self._stream.synchronize()
@@ -85,10 +96,11 @@ class CapturedStep:
     def run(self, training: Training, batches: Sequence[Batch], losses: Array, flag: Array) -> Training:
         """Make a step on each of ``batches`` and return the training after them.
 
-        ``losses`` gets their losses, and ``flag`` (1,) becomes 1 where a number was not finite.
+        ``losses`` gets their losses, and ``flag`` (1,) becomes 1 where a number was not finite. All steps
+        are of the common kind.
         """
         self._load(training)
-        self._flag[...] = 0
+        self._flag[...] = flag
         for number, batch in enumerate(batches):
             self._batch.x[...] = batch.x
             self._batch.labels[...] = batch.labels
@@ -98,20 +110,21 @@ class CapturedStep:
         return self._unload(training, len(batches))
 
     def _on_device(self, training: Training) -> Training:
-        """Return a copy of ``training`` whose counts are arrays () too."""
-        state = {key: self._moved(key, value) for key, value in training.state.items()}
+        """Return a copy of ``training`` in which the counts that numbers depend on are arrays ()."""
+        state = {
+            key: self._count(value) if key == _COUNT else value if isinstance(value, int) else value.copy()
+            for key, value in training.state.items()
+        }
         average = None if training.average is None else training.average.copy()
-        step = self._moved("step", training.step)
+        step = self._count(training.step)
         return training._replace(step=step, theta=training.theta.copy(), state=state, average=average)
 
-    def _moved(self, key: str, value: Any) -> Any:
-        if isinstance(value, int):
-            return value if key == "chunk" else self._xp.asarray(np.array(float(value)))
-        return value.copy()
+    def _count(self, n: int) -> Array:
+        return self._xp.asarray(np.array(float(n)))
 
     def _record(self, training: Training) -> Any:
         for _ in range(_WARM_UPS):
-            self._step()
+            self._note(self._step().state)
         self._stream.synchronize()
         self._load(training)
         self._stream.synchronize()
@@ -128,63 +141,79 @@ class CapturedStep:
         with suppress(RuntimeError):
             self._stream.end_capture()
 
-    def _step(self) -> None:
-        """Make one step in place."""
-        after, report = self._made()
-        self._loss[...] = report.loss
-        for mine, new in zip(_arrays(self._static), _arrays(after), strict=True):
-            mine[...] = new
-
-    def _made(self) -> tuple[Training, Report]:
+    def _step(self) -> Training:
+        """Make one step in place, and return what it gave."""
         self._learner.resume(self._static)
-        return self._learner.step(self._static, self._task, self._batch)
+        after, report = self._learner.step(self._static, self._task, self._batch)
+        self._loss[...] = report.loss
+        for mine, new in zip(_changing(self._static), _changing(after), strict=True):
+            if new is not mine:
+                mine[...] = new
+        return after
+
+    def _note(self, after: State) -> None:
+        """Take note of what a step leaves as it is, and of what it adds to whole numbers."""
+        ints = {key: n for key, n in self._static.state.items() if isinstance(n, int)}
+        others = self._static.state.keys() - ints.keys()
+        self._still = frozenset(key for key in others if after[key] is self._static.state[key])
+        self._per_step = {key: after[key] - n for key, n in ints.items()} | {_COUNT: 1}
 
     def _compare(self, training: Training) -> None:
         """Raise RuntimeError unless a replay gives the bytes of the same step launched kernel by kernel."""
         self._load(training)
         self._step()
-        expected = [a.copy() for a in (*_arrays(self._static), self._loss)]
+        expected = [a.copy() for a in (*_changing(self._static), self._loss)]
         self._load(training)
         self._loss[...] = 0
         self._graph.launch()
-        for ours, theirs in zip((*_arrays(self._static), self._loss), expected, strict=True):
-            if not bool((ours == theirs).all()):
+        for ours, theirs in zip((*_changing(self._static), self._loss), expected, strict=True):
+            is_same = (ours == theirs) | ((ours != ours) & (theirs != theirs))  # NaN in both is the same
+            if not bool(is_same.all()):
                 raise RuntimeError("a replayed step gave other numbers than one launched kernel by kernel")
 
     def _load(self, training: Training) -> None:
-        for mine, new in zip(_arrays(self._static), _arrays(training), strict=True):
-            mine[...] = new
+        held = {id(self._static.state[key]): key for key in self._still}
+        for mine, new in zip(_changing(self._static), _changing(training), strict=True):
+            key = held.get(id(mine))
+            if key is None or self._sources.get(key) is not new:
+                mine[...] = new
+            if key is not None:
+                self._sources[key] = new
 
     def _unload(self, training: Training, n_steps: int) -> Training:
-        """Return copies of all arrays, and the counts as whole numbers again."""
-        state = {
-            key: before + (n_steps if key != "chunk" else 0) if isinstance(before, int) else now.copy()
-            for (key, before), now in zip(training.state.items(), self._static.state.values(), strict=True)
-        }
+        """Return copies of all that changed, and the counts as whole numbers again."""
+        state = {key: self._after(key, before, n_steps) for key, before in training.state.items()}
         average = None if self._static.average is None else self._static.average.copy()
         return training._replace(
             step=training.step + n_steps, theta=self._static.theta.copy(), state=state, average=average
         )
 
+    def _after(self, key: str, before: Any, n_steps: int) -> Any:
+        """Return the part ``key`` of the state after steps, of which it was ``before``."""
+        if isinstance(before, int):
+            return before + n_steps * self._per_step[key]
+        return before if key in self._still else self._static.state[key].copy()
 
-def _check(learner: JointLearner, task: Classification) -> None:
+
+def _checked(learner: JointLearner, task: Optimizee, training: Training) -> Classification:
     optimizer = learner.optimizer
     if learner.learns:
         raise CannotCaptureError("the optimizer is learned on the way")
-    if isinstance(optimizer, InBasis):
-        raise CannotCaptureError("the curvature basis is formed anew every few steps")
-    if isinstance(optimizer, HeldCurvature):
-        raise CannotCaptureError("h is computed every few steps only")
+    if not optimizer.n_alike(training.state, 1):
+        raise CannotCaptureError("the next step is of another kind than most")
+    if not isinstance(task, Classification):
+        raise CannotCaptureError("the task is another's, changed")
     if optimizer.uses_curvature and task.curvature not in ADJOINT_MODES:
         raise CannotCaptureError(f"curvature mode '{task.curvature}' draws on the host, or calls libraries")
+    return task
 
 
-def _arrays(training: Training) -> Iterator[Any]:
-    """Yield what changes at a step: arrays, and the counts."""
+def _changing(training: Training) -> Iterator[Any]:
+    """Yield what may change at a step: all arrays, and the counts that numbers depend on."""
     yield training.step
     yield training.theta
     for key, value in training.state.items():
-        if key != "chunk":
+        if key == _COUNT or not isinstance(value, int):
             yield value
     if training.average is not None:
         yield training.average

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l2lnp.backend import Array
+from l2lnp.execution import Execution
 from l2lnp.network import Evaluation
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
@@ -29,6 +30,11 @@ class Rescaled:
     def layout(self) -> Layout:
         """Where each tensor lies in theta."""
         return self.optimizee.layout
+
+    @property
+    def execution(self) -> Execution | None:
+        """How the work of f is cut and shared out."""
+        return getattr(self.optimizee, "execution", None)
 
     def evaluate(self, theta: Array, batch: Any, wants_h: bool) -> Evaluation:
         """Return loss, c g and, where wanted, c^2 h."""

@@ -98,7 +98,7 @@ def test_too_little_memory_is_told_with_the_way_out(capsys, cupy, monkeypatch):
     assert ended.code == 2
     assert ended.err == (
         "l2lnp: not enough GPU memory: out of memory allocating 1,024 bytes (allocated so far: 512 bytes); "
-        "this run needs about 2 MB: 2 MB for the parameters, 0 MB for a mini-batch; "
+        "this run needs about 2 MB: 1 MB for the parameters, 0 MB for a mini-batch; "
         "lower --batch-size, for a learned optimizer --unroll-length too, take a smaller network, "
         "or use --backend numpy\n"
     )
@@ -149,11 +149,12 @@ def test_compare_measures_on_the_device(capsys, folder):
     np.testing.assert_allclose(on_device["loss"], on_host["loss"], rtol=2e-3)
 
 
-def test_steps_as_graphs_give_the_same_run_or_say_why_not(capsys, folder, monkeypatch):
-    options = ("--frozen", "--backend", "cupy", "--log-every", "1")
-    train(capsys, "one by one", *options, "--pretrained", "slstm-coordinates")
+@pytest.mark.parametrize("pretrained", ["slstm", "slstm-coordinates"])
+def test_steps_as_graphs_give_the_same_run_or_say_why_not(capsys, folder, monkeypatch, pretrained):
+    options = ("--backend", "cupy", "--log-every", "1")
+    train(capsys, "one by one", *options, "--frozen", "--pretrained", pretrained)
     monkeypatch.setenv("L2LNP_CUDA_GRAPH", "1")
-    said = train(capsys, "graph", *options, "--pretrained", "slstm-coordinates")
+    said = train(capsys, "graph", *options, "--frozen", "--pretrained", pretrained)
     assert "no CUDA graph" not in said
     lines = [
         [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
@@ -162,5 +163,5 @@ def test_steps_as_graphs_give_the_same_run_or_say_why_not(capsys, folder, monkey
     for ours, theirs in zip(*lines, strict=True):
         assert (ours["step"], ours["test_error"]) == (theirs["step"], theirs["test_error"])
         np.testing.assert_allclose(ours["train_loss"], theirs["train_loss"], rtol=1e-4)
-    said = train(capsys, "basis", *options)
-    assert said.count("no CUDA graph, steps are launched kernel by kernel: the curvature basis") == 1
+    said = train(capsys, "learned", *options, "--joint")
+    assert said.count("no CUDA graph, steps are launched kernel by kernel: the optimizer is learned") == 1

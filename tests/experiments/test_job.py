@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from stand_in.graphs import DEVICE
 
 from l2lnp.errors import InputError
 from l2lnp.experiments.cache import Cache
@@ -42,6 +43,29 @@ def test_every_optimizer_gets_the_same_weights_and_batches_for_a_seed(given):
         assert a.x.tobytes() == b.x.tobytes()
         assert a.labels.tobytes() == b.labels.tobytes()
     assert run_job(job(1, seed=5, **given)).losses == run_job(job(1, seed=5)).losses
+
+
+def test_a_job_on_a_device_waits_once_in_a_block_of_steps(cupy):
+    for given in ({"optimizer": "adam"}, SLSTM | {"pretrained": "slstm-coordinates"}):
+        readings = []
+        for steps in (6, 24):
+            before = DEVICE.n_readings
+            on_device = run_job(job(steps, backend="cupy", **given))
+            readings.append(DEVICE.n_readings - before)
+        assert readings[0] == readings[1]
+        on_host = run_job(job(24, **given))
+        np.testing.assert_allclose(on_device.losses, on_host.losses, rtol=5e-3)
+        np.testing.assert_array_equal(on_device.restarts, on_host.restarts)
+        assert (np.diff(on_device.wall_s) > 0).all()
+
+
+def test_a_job_on_a_device_measures_and_diverges_at_the_same_steps(cupy):
+    given_up = {"optimizer": "sgd", "learning_rate": 1e30}
+    for given in ({"optimizer": "adam"}, given_up, SLSTM | {"h": "zero"}):
+        on_host, on_device = (run_job(job(30, (1, 5, 30), backend=b, **given)) for b in ("numpy", "cupy"))
+        np.testing.assert_array_equal(on_device.restarts, on_host.restarts)
+        np.testing.assert_array_equal(np.isfinite(on_device.losses), np.isfinite(on_host.losses))
+        np.testing.assert_allclose(on_device.errors, on_host.errors, atol=0.02)
 
 
 def test_another_seed_gives_other_weights():

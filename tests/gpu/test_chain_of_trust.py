@@ -13,6 +13,8 @@ from l2lnp.meta.joint import JointLearner
 from l2lnp.meta.unroll import meta_gradient, unroll
 from l2lnp.networks import find_network
 from l2lnp.optimizers import OPTIMIZERS, make_optimizer
+from l2lnp.optimizers.base import Context, Inputs
+from l2lnp.optimizers.features import FEATURES
 from l2lnp.pretrained import load_learned_optimizer
 from l2lnp.tasks.classification import Batch, Classification
 
@@ -111,6 +113,29 @@ def test_trajectory_on_the_digits(link):
     norm = np.linalg.norm(tenth[0])
     assert np.linalg.norm(tenth[1] - tenth[0]) <= tolerance * norm
     assert abs(losses[1] - losses[0]) <= 1e3 * tolerance * abs(losses[0])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"features": tuple(FEATURES), "step_unit": "weights"}, {"head": "linear"}]
+)
+def test_a_step_in_one_kernel_against_array_passes_on_the_device(gpu, monkeypatch, settings):
+    network = NETWORKS["convolutional"]()
+    optimizer = make_optimizer("slstm", network.layout, Execution(**ON_A_GPU), per="kind", **settings)
+    rng = np.random.default_rng(0)
+    g, h, theta = rng.normal(size=(3, network.layout.n_coordinates)).astype(np.float32)
+    phi = {
+        key: v + 0.1 * rng.normal(size=v.shape).astype(v.dtype) for key, v in optimizer.init_phi(rng).items()
+    }
+    inputs, state, phi, theta = moved(
+        gpu, (Inputs(1.5, g, h, theta, Context(0, 30, 8, 80)), optimizer.init_state(theta), phi, theta)
+    )
+    results = []
+    for kernels in ("1", "0"):
+        monkeypatch.setenv("L2LNP_CUDA_KERNELS", kernels)
+        there, after = optimizer.step(phi, state, inputs, theta)
+        results.append([to_host(v) for v in (there, after["moments"], optimizer.coordinatewise(after))])
+    for ours, expected in zip(*results, strict=True):
+        assert_near(ours, expected, 1e-5)
 
 
 def test_kernels_against_array_passes_on_the_device(gpu, monkeypatch):

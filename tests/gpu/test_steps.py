@@ -23,9 +23,9 @@ pytestmark = pytest.mark.gpu
 N_STEPS = 40
 
 
-def digits_steps(xp, length=None):
+def digits_steps(xp, pretrained, length=None):
     """Return losses, and theta as bytes, of steps by a frozen learned optimizer; and what made them."""
-    learned = load_learned_optimizer("slstm-coordinates")
+    learned = load_learned_optimizer(pretrained)
     network = find_network("small", (1, 8, 8)).build((1, 8, 8), 10)
     optimizer = make_optimizer(learned.name, network.layout, Execution(**ON_A_GPU), **learned.settings)
     learner = JointLearner(optimizer, frozen=True, n_steps=N_STEPS, batch_size=64, n_samples=1500)
@@ -43,15 +43,16 @@ def digits_steps(xp, length=None):
     return losses, training.theta.get().tobytes(), blocks
 
 
-def test_blocks_and_graphs_give_the_bytes_of_single_steps(gpu, monkeypatch):
-    expected = digits_steps(gpu, length=1)[:2]
-    assert digits_steps(gpu)[:2] == expected
+@pytest.mark.parametrize("pretrained", ["slstm", "slstm-coordinates"])
+def test_blocks_and_graphs_give_the_bytes_of_single_steps(gpu, monkeypatch, pretrained):
+    expected = digits_steps(gpu, pretrained, length=1)[:2]
+    assert digits_steps(gpu, pretrained)[:2] == expected
     monkeypatch.setenv("L2LNP_CUDA_GRAPH", "1")
-    *found, blocks = digits_steps(gpu)
+    *found, blocks = digits_steps(gpu, pretrained)
     assert blocks.why_one_by_one is None, blocks.why_one_by_one
     # the graph counts steps on the device, where a power may differ in its last bit
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
-    assert digits_steps(gpu)[1] == found[1]
+    assert digits_steps(gpu, pretrained)[1] == found[1]
 
 
 def test_the_memory_model(gpu):

@@ -10,21 +10,43 @@ from pathlib import Path
 import pytest
 
 import l2lnp.kernels.cuda
+from l2lnp.kernels.cuda.lstm_update import compiled_for
+from l2lnp.optimizers.features import FEATURES
+from l2lnp.optimizers.preprocessing import Preprocessing
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
-LSTM = ("-DF=4", "-DS1=20", "-DS2=20")
-TILE = ("-DROWS=64", "-DCOLUMNS=64")
-OPTIONS_OF_OTHERS = {"windows.cu": (), "losses.cu": (), "products.cu": TILE, "reductions.cu": ()}
-OPTIONS = {
-    ("lstm.cu", "float"): (*LSTM, "-DCOLUMNS=2", "-DSHARED=1"),
-    ("lstm.cu", "double"): (*LSTM, "-DCOLUMNS=1", "-DSHARED=0"),
-    **{(file, real): options for file, options in OPTIONS_OF_OTHERS.items() for real in ("float", "double")},
+LSTM = {"S1": 20, "S2": 20}
+ONE, TWO = {"COLUMNS": 1, "SHARED": 0}, {"COLUMNS": 2, "SHARED": 1}
+
+
+def of_features(names):
+    """Return what is told of features, and of a head."""
+    preprocessing = Preprocessing.named(names, 0.95)
+    return compiled_for(preprocessing, "tanh") | {"F": preprocessing.n_rows}
+
+
+AVERAGES = {"AVERAGES": 3, "DECAYS": "0.95,0.95,0.9", "OBSERVED": "G,G_SQUARED,H_SIZE"}
+TILE = {"ROWS": 64, "COLUMNS": 64}
+DEFINES_OF_OTHERS = {
+    "windows.cu": {},
+    "losses.cu": {},
+    "products.cu": TILE,
+    "reductions.cu": {},
+    "signals.cu": AVERAGES,
+}
+DEFINES = {
+    ("lstm.cu", "float"): LSTM | {"F": 4} | TWO,
+    ("lstm.cu", "double"): LSTM | {"F": 4} | ONE,
+    ("lstm_update.cu", "float"): LSTM | of_features(FEATURES) | TWO,
+    ("lstm_update.cu", "double"): LSTM | of_features(["rnnprop", "gradient_size"]) | ONE,
+    **{(file, real): defines for file, defines in DEFINES_OF_OTHERS.items() for real in ("float", "double")},
 }
 
 
-def compile_by_nvcc(file, options, architecture, folder):
-    command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", *options, "-o", folder / "out", FOLDER / file]
+def compile_by_nvcc(file, code, options, architecture, folder):
+    (folder / file).write_text(code)
+    command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", *options, "-o", folder / "out", folder / file]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
@@ -52,10 +74,9 @@ def known_to_nvrtc():
     return set(found)
 
 
-def compile_by_nvrtc(file, options, architecture, folder):
+def compile_by_nvrtc(file, code, options, architecture, folder):
     library, program = nvrtc(), ctypes.c_void_p()
-    code = (FOLDER / file).read_bytes()
-    assert library.nvrtcCreateProgram(ctypes.byref(program), code, file.encode(), 0, None, None) == 0
+    assert library.nvrtcCreateProgram(ctypes.byref(program), code.encode(), file.encode(), 0, None, None) == 0
     texts = [o.encode() for o in (f"--gpu-architecture=sm_{architecture}", *options)]
     failed = library.nvrtcCompileProgram(program, len(texts), (ctypes.c_char_p * len(texts))(*texts))
     log = ctypes.create_string_buffer(1 << 16)
@@ -74,20 +95,21 @@ def test_all_sources_compile(tmp_path, architecture):
         pytest.skip("neither NVRTC (the package nvidia-cuda-nvrtc) nor nvcc is here")
     if architecture not in known:
         pytest.skip(f"the compiler here does not know sm_{architecture}")
-    for (file, real), options in OPTIONS.items():
+    for (file, real), defines in DEFINES.items():
         if compiler is compile_by_nvcc and real == "double" and architecture != ARCHITECTURES[0]:
             continue  # nvcc takes its time
-        compiler(file, ("-std=c++17", f"-DREAL={real}", *options), architecture, tmp_path)
+        code = l2lnp.kernels.cuda.program(file, defines.items())
+        compiler(file, code, ("-std=c++17", f"-DREAL={real}"), architecture, tmp_path)
 
 
 def test_every_source_is_compiled():
-    assert {file for file, _ in OPTIONS} == {path.name for path in FOLDER.glob("*.cu")}
+    assert {file for file, _ in DEFINES} == {path.name for path in FOLDER.glob("*.cu")}
 
 
-def test_sources_include_nothing_and_add_by_no_atomics():
+def test_sources_include_each_other_alone_and_add_by_no_atomics():
     """NVRTC has no headers of the C library, and atomic sums of floats have no fixed order."""
-    for path in FOLDER.glob("*.cu"):
-        text = path.read_text()
+    for path in FOLDER.glob("*.cu*"):
+        text = l2lnp.kernels.cuda.source(path.name)
         assert "#include" not in text
         assert "atomic" not in text
         assert "INFINITY" not in text

@@ -49,6 +49,22 @@ def test_products(cupy, o, k, m, of_a, of_b, dtype, has_out, seed):
     assert_close(ours, a.astype(np.float64) @ b.astype(np.float64), dtype)
 
 
+@pytest.mark.parametrize("of_b", ["plain", "transposed"])
+@pytest.mark.parametrize("shape", [(5, 3, 4), (17, 40, 9), (3, 1030, 20), (1, 5, 1)])
+@pytest.mark.parametrize("stacks", [((), (4,)), ((3,), ()), ((2,), (2,)), ((1,), ())])
+def test_stacks_of_products(cupy, monkeypatch, stacks, shape, of_b):
+    monkeypatch.setattr(np, "matmul", None)  # which stands for cuBLAS here
+    (o, k, m), rng = shape, np.random.default_rng(0)
+    a, b = rng.normal(size=(*stacks[0], o, k)), rng.normal(size=(*stacks[1], k, m))
+    there = b if of_b == "plain" else np.ascontiguousarray(b.swapaxes(-1, -2))
+    b_there = moved(cupy, there) if of_b == "plain" else moved(cupy, there).swapaxes(-1, -2)
+    expected = a @ b
+    out = cupy.empty((*expected.shape[:-1], m + 2), a.dtype)[..., :m]
+    for ours in (products.matmul(moved(cupy, a), b_there), products.matmul(moved(cupy, a), b_there, out)):
+        assert ours.shape == expected.shape
+        assert_close(ours, expected, np.float64)
+
+
 @pytest.mark.parametrize("shape", [(16, 25, 400), (16, 3000, 25), (10, 300, 128), (40, 1000, 70)])
 def test_no_product_of_a_step_is_left_to_cublas(cupy, monkeypatch, shape):
     o, k, m = shape
@@ -102,6 +118,8 @@ def test_what_is_not_finite_is_marked(cupy, monkeypatch, bad, dtype):
 PLANTED = {
     "a part forgotten": ("products.cu", "p < n_parts;", "p < n_parts - 1;"),
     "every part begins anew": ("products.cu", "k0 = p * part;", "k0 = 0;"),
+    "one product for all": ("products.cu", "b += product * b_stack;", ""),
+    "parts of the first product": ("products.cu", "(at / of_one * n_parts + p)", "p"),
     "one row for all": ("products.cu", "left[k][o + i] * right", "left[k][i] * right"),
     "half a tree": ("reductions.cu", "half > 0;", "half > 1;"),
 }
@@ -117,4 +135,6 @@ def test_a_planted_error_is_seen(cupy, monkeypatch, name):
     a, b = rng.normal(size=(17, 715)), rng.normal(size=(715, 9))
     with pytest.raises(AssertionError):  # noqa: PT012
         assert_close(products.matmul(*moved(cupy, (a, b))), a @ b, np.float64)
+        stack = np.stack([b, 2 * b])
+        assert_close(products.matmul(*moved(cupy, (a, stack))), a @ stack, np.float64)
         assert_close(twin(reductions, moved(cupy, a)).row_sums(moved(cupy, a)), a.sum(1), np.float64)

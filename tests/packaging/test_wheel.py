@@ -54,6 +54,7 @@ def test_wheel_holds_the_package_and_its_files_alone(built):
         "l2lnp/data/digits.h5",
         "l2lnp/networks/small.toml",
         "l2lnp/kernels/cuda/lstm.cu",
+        "l2lnp/kernels/cuda/features.cuh",
         "l2lnp/py.typed",
     ):
         assert needed in names

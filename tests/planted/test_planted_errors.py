@@ -5,6 +5,7 @@ import pytest
 from .planting import Planted, assert_caught
 
 LAYERS = ("tests/layers",)
+GRAPHS = "tests/runs/test_blocks.py::test_a_graph_between_two_refreshes_of_the_basis"
 KERNELS = ("tests/kernels/test_convolution.py",)
 
 PLANTED = [
@@ -208,8 +209,8 @@ PLANTED = [
     Planted(
         "imitation goes down half its slope",
         "meta/imitation.py",
-        "2.0 * scale * error",
-        "scale * error",
+        "like(2.0 * scale, error)",
+        "like(scale, error)",
         ("tests/meta/test_imitation.py",),
     ),
     Planted(
@@ -295,6 +296,35 @@ PLANTED = [
         "weights = n_total * array_module",
         "weights = array_module",
         ("tests/test_curvature.py",),
+    ),
+    Planted(
+        "a refresh replayed as a step between",
+        "optimizers/in_basis.py",
+        "next(steps, most))",
+        "most)",
+        (GRAPHS,),
+    ),
+    Planted(
+        "axes of the graph not renewed",
+        "runs/captured.py",
+        "self._sources.get(key) is not new:",
+        "key not in self._sources:",
+        (GRAPHS,),
+    ),
+    Planted("steps of the graph not counted", "runs/captured.py", "after[key] - n for", "0 for", (GRAPHS,)),
+    Planted(
+        "made on another device",
+        "optimizers/features/tensor.py",
+        "xp.ones_like(g)",
+        "xp.ones(g.shape)",
+        ("tests/backend/test_array_api_strict.py",),
+    ),
+    Planted(
+        "the loss read at every step",
+        "runs/blocks.py",
+        "numbers[done] = report.loss",
+        "numbers[done] = float(report.loss)",
+        ("tests/meta/test_trainer_on_device.py", "tests/experiments/test_job.py"),
     ),
 ]
 

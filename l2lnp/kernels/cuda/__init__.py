@@ -7,7 +7,8 @@ a fixed order, so two runs give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,21 +17,28 @@ from typing import Any
 import numpy as np
 
 from l2lnp.backend import Array
+from l2lnp.scalars import Scalar
 
 _REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 
 def source(file: str) -> str:
-    """Return the text of ``file`` beside this one."""
-    return (Path(__file__).parent / file).read_text()
+    """Return the text of ``file`` beside this one, with what it includes in place."""
+    text = (Path(__file__).parent / file).read_text()
+    return re.sub(r'^#include "(\S+)"$', lambda found: source(found[1]), text, flags=re.MULTILINE)
+
+
+def program(file: str, defines: Iterable[tuple[str, int | str]]) -> str:
+    """Return the source of ``file`` below its ``defines``: lines of text, for options may hold no commas."""
+    return "".join(f"#define {name} {value}\n" for name, value in defines) + source(file)
 
 
 @cache
-def _module(xp: ModuleType, file: str, options: tuple[str, ...]) -> Any:
-    return xp.RawModule(code=source(file), options=("-std=c++17", *options))
+def _module(xp: ModuleType, file: str, real: str, defines: tuple[tuple[str, int | str], ...]) -> Any:
+    return xp.RawModule(code=program(file, defines), options=("-std=c++17", f"-DREAL={real}"))
 
 
-def kernel(xp: ModuleType, file: str, name: str, dtype: Any, **defines: int) -> Callable[..., None]:
+def kernel(xp: ModuleType, file: str, name: str, dtype: Any, **defines: int | str) -> Callable[..., None]:
     """Return the kernel called ``name`` in ``file``, compiled for ``dtype`` and the ``defines``.
 
     Raises
@@ -40,14 +48,26 @@ def kernel(xp: ModuleType, file: str, name: str, dtype: Any, **defines: int) -> 
     """
     if np.dtype(dtype) not in _REALS:
         raise TypeError(f"CUDA kernels work on float32 and float64, not {np.dtype(dtype)}")
-    options = (f"-DREAL={_REALS[np.dtype(dtype)]}", *(f"-D{key}={value}" for key, value in defines.items()))
-    function: Callable[..., None] = _module(xp, file, options).get_function(name)
+    module = _module(xp, file, _REALS[np.dtype(dtype)], tuple(defines.items()))
+    function: Callable[..., None] = module.get_function(name)
     return function
 
 
 def launch(function: Callable[..., None], n_blocks: int, n_threads: int, *arguments: Any) -> None:
     """Launch a kernel; whole numbers among the arguments are 64 bits wide unless they are NumPy's."""
     function((n_blocks,), (n_threads,), tuple(np.int64(a) if type(a) is int else a for a in arguments))
+
+
+def pointer(a: Array | None) -> Any:
+    """Return ``a`` as an argument of a kernel, null where there is none."""
+    return np.uintp(0) if a is None else a
+
+
+def number(x: Scalar) -> tuple[Any, np.float64]:
+    """Return two arguments of a kernel: where ``x`` lies on the device, or null; what it is on the host."""
+    if isinstance(x, int | float):
+        return pointer(None), np.float64(x)
+    return x.astype(np.float64, copy=False), np.float64(0)
 
 
 def blocks(n: int, n_threads: int) -> int:
@@ -63,7 +83,7 @@ def row_stride(a: Array) -> int:
     ValueError
         If the elements of a row do not lie side by side.
     """
-    if a.ndim != 2 or (a.shape[1] > 1 and a.strides[1] != a.itemsize):
+    if a.ndim != 2 or (a.shape[1] > 1 and a.size and a.strides[1] != a.itemsize):
         raise ValueError(f"rows of contiguous elements are wanted, not {a.shape} with strides {a.strides}")
     return int(a.strides[0] // a.itemsize)
 

@@ -1,6 +1,6 @@
 // Softmax cross-entropy of every sample, with the first and second derivatives of the mean over all.
 //
-// Set by the compiler's options: REAL. z is (C, N); one thread takes one sample, a column.
+// Set when it is compiled: REAL. z is (C, N); one thread takes one sample, a column.
 //
 //     loss = log(sum exp(z)) - z[label],  p = softmax(z),  g = (p - t) / N,  h = p (1 - p) / N
 

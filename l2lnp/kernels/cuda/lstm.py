@@ -19,7 +19,7 @@ from l2lnp.kernels.lstm import Sizes, Weights
 from l2lnp.workspace import Fresh
 
 THREADS = 128  # as in lstm.cu
-_MOST_SHARED_BYTES = 48 << 10  # of a block, on every device
+_MOST_SHARED_BYTES = 47 << 10  # of a block; on every device there are 48, and other things need a little
 _MANY = 1 << 16  # coordinates from which on a thread takes two, so that it reads weights half as often
 
 
@@ -79,9 +79,8 @@ def advance(weights: Weights, tape: Tape, t: int) -> Array:
     x, before, after = tape.x[t], tape.states[t], tape.states[t + 1]
     n, xp = x.shape[1], array_module(x, before, after, *weights)
     n_rows = 2 * tape.sizes.n_hidden
-    check(x.dtype, before=(before, (n_rows, n)), after=(after, (n_rows, n)), **_expected(tape.sizes, weights))
-    output = xp.empty(n, x.dtype)
-    n_columns = 2 if n >= _MANY and x.dtype == np.float32 else 1
+    check(x.dtype, before=(before, (n_rows, n)), after=(after, (n_rows, n)), **expected(tape.sizes, weights))
+    output, n_columns = xp.empty(n, x.dtype), columns_of_thread(n, x.dtype)
     launch(
         lstm_kernel(xp, "lstm_step", tape.sizes, x.dtype, n_columns),
         blocks(n, THREADS * n_columns),
@@ -98,17 +97,25 @@ def end(sizes: Sizes, tape: Tape, after: Array) -> None:
     """Do nothing: the kernel has written the whole state."""
 
 
+def columns_of_thread(n: int, dtype: np.dtype) -> int:
+    """Return how many of ``n`` coordinates a thread takes in a step."""
+    return 2 if n >= _MANY and dtype == np.float32 else 1
+
+
 def lstm_kernel(
-    xp: ModuleType, name: str, sizes: Sizes, dtype: np.dtype, n_columns: int = 1
+    xp: ModuleType, name: str, sizes: Sizes, dtype: np.dtype, n_columns: int = 1, **defines: int | str
 ) -> Callable[..., None]:
-    """Return a kernel of ``lstm.cu``, compiled for ``sizes``."""
+    """Return a kernel of ``lstm.cu``, or of ``lstm_update.cu``, compiled for ``sizes`` and ``defines``."""
     f, (s1, s2) = sizes.n_features, sizes.n_units
     n_weights = 4 * (s1 * (f + s1 + 1) + s2 * (s1 + s2 + 1))
     shared = int(n_weights * np.dtype(dtype).itemsize <= _MOST_SHARED_BYTES)
-    return kernel(xp, "lstm.cu", name, dtype, F=f, S1=s1, S2=s2, COLUMNS=n_columns, SHARED=shared)
+    file = "lstm_update.cu" if name == "lstm_update" else "lstm.cu"
+    own = {"F": f, "S1": s1, "S2": s2, "COLUMNS": n_columns, "SHARED": shared}
+    return kernel(xp, file, name, dtype, **own, **defines)
 
 
-def _expected(sizes: Sizes, weights: Weights) -> dict[str, tuple[Array, tuple[int, ...]]]:
+def expected(sizes: Sizes, weights: Weights) -> dict[str, tuple[Array, tuple[int, ...]]]:
+    """Return packed weights beside their shapes, to be checked."""
     f, (s1, s2) = sizes.n_features, sizes.n_units
     shapes = (s1, f + s1 + 1, 4), (s2, s1 + s2 + 1, 4), (s2 + 1,)
     return dict(zip(("w1", "w2", "w3"), zip(weights, shapes, strict=True), strict=True))

@@ -1,6 +1,6 @@
-// Matrix products c = a b of any strides, and the sum of the parts of a long one.
+// Matrix products c = a b of any strides, one or a stack of them, and the sum of the parts of a long one.
 //
-// Set by the compiler's options: REAL, and ROWS and COLUMNS, the tile of c that a block computes,
+// Set when it is compiled: REAL, and ROWS and COLUMNS, the tile of c that a block computes,
 // 4 x 4 of it in each thread. The axis that is summed over may be cut into parts of `part`, one
 // block each; `sum_of_parts` adds them in their order. Two runs give the same bytes.
 
@@ -8,14 +8,18 @@ constexpr int DEPTH = 16;  // rows of b, columns of a, that are in shared memory
 constexpr int THREADS = ROWS * COLUMNS / 16;
 
 extern "C" __global__ void __launch_bounds__(THREADS) matrix_product(
-    const REAL* __restrict__ a, long long a_row, long long a_column,
-    const REAL* __restrict__ b, long long b_row, long long b_column,
-    REAL* c, long long c_part, long long c_row, int O, int K, int M, int part) {
+    const REAL* __restrict__ a, long long a_stack, long long a_row, long long a_column,
+    const REAL* __restrict__ b, long long b_stack, long long b_row, long long b_column,
+    REAL* c, long long c_part, long long c_row, int O, int K, int M, int part, int n_parts) {
     __shared__ REAL left[DEPTH][ROWS + 4];
     __shared__ REAL right[DEPTH][COLUMNS + 4];
     const int tiles_m = (M + COLUMNS - 1) / COLUMNS, tiles_o = (O + ROWS - 1) / ROWS;
     const int m0 = blockIdx.x % tiles_m * COLUMNS, o0 = blockIdx.x / tiles_m % tiles_o * ROWS;
-    const int p = blockIdx.x / tiles_m / tiles_o;
+    const long long product = blockIdx.x / tiles_m / tiles_o / n_parts;
+    const int p = blockIdx.x / tiles_m / tiles_o % n_parts;
+    a += product * a_stack;
+    b += product * b_stack;
+    c += (product * n_parts + p) * c_part;
     const int end = (p + 1) * part < K ? (p + 1) * part : K;
     const int o = threadIdx.x / (COLUMNS / 4) * 4, m = threadIdx.x % (COLUMNS / 4) * 4;
     REAL sum[4][4] = {};
@@ -43,17 +47,17 @@ extern "C" __global__ void __launch_bounds__(THREADS) matrix_product(
     }
     for (int i = 0; i < 4; ++i) {
         for (int j = 0; j < 4; ++j) {
-            if (o0 + o + i < O && m0 + m + j < M) c[p * c_part + (o0 + o + i) * c_row + m0 + m + j] = sum[i][j];
+            if (o0 + o + i < O && m0 + m + j < M) c[(o0 + o + i) * c_row + m0 + m + j] = sum[i][j];
         }
     }
 }
 
-// c (O, M) from its parts (n_parts, O, M)
+// c (stack, O, M) from its parts (stack, n_parts, O, M); n: numbers in all of c
 extern "C" __global__ void sum_of_parts(
-    const REAL* __restrict__ parts, REAL* c, long long c_row, int O, int M, int n_parts) {
-    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x, n = (long long)O * M;
+    const REAL* __restrict__ parts, REAL* c, long long c_stack, long long c_row, int O, int M, int n_parts, long long n) {
+    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x, of_one = (long long)O * M;
     if (at >= n) return;
     REAL sum = 0;
-    for (int p = 0; p < n_parts; ++p) sum += parts[p * n + at];
-    c[at / M * c_row + at % M] = sum;
+    for (int p = 0; p < n_parts; ++p) sum += parts[(at / of_one * n_parts + p) * of_one + at % of_one];
+    c[at / of_one * c_stack + at % of_one / M * c_row + at % M] = sum;
 }

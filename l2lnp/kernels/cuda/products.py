@@ -7,6 +7,8 @@ not captured (`l2lnp.runs.captured`). Sizes alone decide, so captured or not, th
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from l2lnp.backend import Array, array_module
@@ -22,30 +24,33 @@ _THREADS = 256
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return ``a @ b``, written to ``out`` if given; a (..., O, K), b (..., K, M)."""
     xp = array_module(a, b)
-    if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.dtype.kind != "f" or not a.size * b.size:
+    is_stack = min(a.ndim, b.ndim) >= 2 and max(a.ndim, b.ndim) <= 3
+    if not (is_stack and a.dtype == b.dtype and a.dtype.kind == "f" and a.size * b.size):
         return xp.matmul(a, b, out=out)
-    (o, k), m = a.shape, b.shape[1]
-    if 2 * o * k * m > MOST_FLOPS:
+    (o, k), m = a.shape[-2:], b.shape[-1]
+    stack = next((x.shape[:1] for x in (a, b) if x.ndim == 3), ())
+    n_products = prod(stack)
+    if 2 * n_products * o * k * m > MOST_FLOPS:
         return xp.matmul(a, b, out=out)
-    out = xp.empty((o, m), a.dtype) if out is None else out
-    check(a.dtype, b=(b, (k, m)), out=(out, (o, m)))
+    out = xp.empty((*stack, o, m), a.dtype) if out is None else out
+    check(a.dtype, b=(b, (*stack, k, m)[-b.ndim :]), out=(out, (*stack, o, m)))
     rows, columns = tile(o, m)
     tiles = blocks(o, rows) * blocks(m, columns)
-    n_parts = max(1, min(blocks(k, _LEAST_PART), _BLOCKS // tiles))
+    n_parts = max(1, min(blocks(k, _LEAST_PART), _BLOCKS // (tiles * n_products)))
     part = blocks(blocks(k, n_parts), _DEPTH) * _DEPTH
     n_parts = blocks(k, part)
-    target = out if n_parts == 1 else xp.empty((n_parts, o, m), a.dtype)
+    target = out if n_parts == 1 else xp.empty((n_products * n_parts, o, m), a.dtype)
     launch(
         kernel(xp, "products.cu", "matrix_product", a.dtype, ROWS=rows, COLUMNS=columns),
-        tiles * n_parts,
+        tiles * n_parts * n_products,
         rows * columns // 16,
-        *(a, *_strides(a), b, *_strides(b), target, o * m, _strides(target)[-2]),
-        *map(np.int32, (o, k, m, part)),
+        *(a, *_strides(a), b, *_strides(b), target, *_strides(target)[:2]),
+        *map(np.int32, (o, k, m, part, n_parts)),
     )
     if n_parts > 1:
+        n, sizes = n_products * o * m, map(np.int32, (o, m, n_parts))
         add = kernel(xp, "products.cu", "sum_of_parts", a.dtype, ROWS=rows, COLUMNS=columns)
-        sizes = map(np.int32, (o, m, n_parts))
-        launch(add, blocks(o * m, _THREADS), _THREADS, target, out, _strides(out)[0], *sizes)
+        launch(add, blocks(n, _THREADS), _THREADS, target, out, *_strides(out)[:2], *sizes, n)
     return out
 
 
@@ -57,5 +62,9 @@ def tile(o: int, m: int) -> tuple[int, int]:
 
 
 def _strides(a: Array) -> tuple[int, ...]:
-    """Return the strides of ``a`` in elements; those of axes of length 1, which mean nothing, as 1."""
-    return tuple(1 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True))
+    """Return the strides (product, row, column) of ``a`` in elements; those of axes of length 1 are 1.
+
+    Where there is one product for all of a stack, its stride is 0.
+    """
+    found = tuple(1 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True))
+    return (0, *found) if a.ndim == 2 else found

@@ -1,6 +1,6 @@
 // Sums over rows and over tensors, in a fixed order, and the search for numbers that are not finite.
 //
-// Set by the compiler's options: REAL.
+// Set when it is compiled: REAL.
 
 constexpr int THREADS = 256;
 

@@ -32,10 +32,10 @@ def means(x: Array, sizes: Sequence[int]) -> Array:
     x = xp.ascontiguousarray(x)
     check(x.dtype, x=(x, (sum(sizes),)))
     n_parts = min(_MOST_PARTS, blocks(max(sizes), _OF_PART))
-    starts, parts, found = _starts(xp, tuple(sizes)), xp.empty((n, n_parts), np.float64), xp.empty(n, x.dtype)
+    begins, parts, found = starts(xp, tuple(sizes)), xp.empty((n, n_parts), np.float64), xp.empty(n, x.dtype)
     sums, divide = (kernel(xp, "reductions.cu", f"tensor_{name}", x.dtype) for name in ("sums", "means"))
-    launch(sums, n * n_parts, _THREADS, x, starts, parts, np.int32(n_parts))
-    launch(divide, blocks(n, _THREADS), _THREADS, parts, starts, found, np.int32(n), np.int32(n_parts))
+    launch(sums, n * n_parts, _THREADS, x, begins, parts, np.int32(n_parts))
+    launch(divide, blocks(n, _THREADS), _THREADS, parts, begins, found, np.int32(n), np.int32(n_parts))
     return found
 
 
@@ -50,6 +50,6 @@ def mark_not_finite(values: Iterable[Array], flag: Array) -> None:
 
 
 @cache
-def _starts(xp: ModuleType, sizes: tuple[int, ...]) -> Array:
+def starts(xp: ModuleType, sizes: tuple[int, ...]) -> Array:
     """Return where each tensor starts, and the last one ends, on the device; moved there once."""
     return xp.asarray(np.array([0, *accumulate(sizes)]))

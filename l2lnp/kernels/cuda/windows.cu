@@ -1,6 +1,6 @@
 // Windows over images: patches and their adjoint, max pooling and its two maps.
 //
-// Set by the compiler's options: REAL. Images are (K, H, W, N), windows of I x J have the positions
+// Set when it is compiled: REAL. Images are (K, H, W, N), windows of I x J have the positions
 // (R, C); top and left are pixels of padding. A block goes through one row of what it writes, so
 // the row's place is worked out once; every number is written by one thread, which adds in
 // the order of the taps.

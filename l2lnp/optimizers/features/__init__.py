@@ -1,6 +1,7 @@
 """What a learned optimizer reads of each coordinate: features, selectable by name.
 
-A new feature is a class (`l2lnp.optimizers.features.base.Feature`) and an entry in `FEATURES`.
+A new feature is a class (`l2lnp.optimizers.features.base.Feature`) and an entry in `FEATURES`; with a
+namesake in ``l2lnp/kernels/cuda/features.cuh`` it is part of the one kernel of a step on a GPU.
 """
 
 from __future__ import annotations

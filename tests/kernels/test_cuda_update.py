@@ -1,0 +1,204 @@
+"""A step of the learned optimizer in one CUDA kernel, run on the CPU, against array passes on NumPy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from moving import moved
+from stand_in.graphs import DEVICE
+
+import l2lnp.kernels.cuda
+from l2lnp.execution import ON_A_GPU, Execution
+from l2lnp.kernels.cuda import lstm as cuda_lstm
+from l2lnp.kernels.cuda import lstm_update
+from l2lnp.optimizers import make_optimizer
+from l2lnp.optimizers.base import Context, Inputs
+from l2lnp.optimizers.features import FEATURES, Feature
+from l2lnp.optimizers.preprocessing import Preprocessing
+from l2lnp.tree import Layout
+
+LAYOUT = Layout.of_layers(
+    [
+        ("conv", {"w": (3, 4), "b": (3,)}),
+        ("fully_connected", {"w": (2, 90), "b": (2,)}),
+        ("fully_connected", {"w": (1, 2), "b": (1,)}),
+    ]
+)
+CONTEXT = Context(5, 40, 7, 70)
+SMALL = {"n_units": (3, 2), "per": "kind"}
+MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock")
+KINDS = [
+    *({"features": (name,)} for name in FEATURES),
+    {},
+    {"features": tuple(FEATURES), "step_unit": "weights", "weight_decay": 0.3, "schedule": "cosine"},
+    {"features": MANY, "head": "linear", "per": "layer"},
+    {"features": ("rnnprop", "momenta"), "decay": 0.9, "weight_decay": 0.3},
+]
+TOLERANCES = {np.float32: 3e-5, np.float64: 1e-11}
+
+
+def problem(dtype, settings, execution=None, layout=LAYOUT):
+    """Return a learned optimizer, phi, a state after a few steps, inputs and theta."""
+    optimizer = make_optimizer("slstm", layout, execution, **SMALL | settings)
+    rng, n = np.random.default_rng(3), layout.n_coordinates
+    phi = {
+        key: (v + 0.3 * rng.normal(size=v.shape)).astype(dtype) for key, v in optimizer.init_phi(rng).items()
+    }
+    g, h, theta = rng.normal(size=(3, n)).astype(dtype)
+    g[:3], h[1:4] = 0, (0, -1, 30)  # clipped, and divided by next to nothing
+    inputs = Inputs(1.7, 0.1 * g, h, theta if optimizer.uses_theta else None, CONTEXT)
+    state = optimizer.init_state(theta)
+    state["moments"] += abs(rng.normal(size=state["moments"].shape)).astype(dtype)
+    state["lstm"] += rng.normal(size=state["lstm"].shape).astype(dtype)
+    return optimizer, phi, {**state, "t": 5}, inputs, theta
+
+
+def results(made, optimizer):
+    result, state = made
+    return {"result": result, "moments": state["moments"], "lstm": optimizer.coordinatewise(state)}
+
+
+def both(xp, dtype, settings, with_theta=True):
+    """Return what the kernels give, and what array passes on NumPy do in float64."""
+    optimizer, *arguments = problem(np.float64, settings, Execution(chunk=1 << 24))
+    expected = stepped(optimizer, with_theta, *arguments)
+    optimizer, *arguments = problem(dtype, settings, Execution(**ON_A_GPU))
+    return stepped(optimizer, with_theta, *moved(xp, tuple(arguments))), expected
+
+
+def stepped(optimizer, with_theta, phi, state, inputs, theta):
+    made = optimizer.step(phi, state, inputs, theta) if with_theta else optimizer.update(phi, state, inputs)
+    return results(made, optimizer)
+
+
+def assert_close(ours, expected, dtype):
+    for name, value in expected.items():
+        mine = ours[name].get()
+        assert mine.dtype == dtype
+        assert np.abs(mine - value).max(initial=0) <= TOLERANCES[dtype] * np.abs(value).max(initial=1), name
+
+
+@pytest.mark.parametrize("with_theta", [True, False])
+@pytest.mark.parametrize("settings", KINDS, ids=lambda s: "-".join(map(str, s.values())) or "default")
+def test_every_feature_head_and_unit(cupy, settings, with_theta):
+    assert_close(*both(cupy, np.float64, settings, with_theta), np.float64)
+
+
+@pytest.mark.parametrize("settings", KINDS[-4:], ids=str)
+def test_in_single_precision(cupy, monkeypatch, settings):
+    assert_close(*both(cupy, np.float32, settings), np.float32)
+    monkeypatch.setattr(cuda_lstm, "_MANY", 1)  # two coordinates a thread
+    assert_close(*both(cupy, np.float32, settings), np.float32)
+
+
+def test_weights_that_do_not_fit_in_shared_memory(cupy, monkeypatch):
+    monkeypatch.setattr(cuda_lstm, "_MOST_SHARED_BYTES", 0)
+    assert_close(*both(cupy, np.float64, {}), np.float64)
+
+
+def test_an_lstm_reads_no_h(cupy):
+    optimizer = make_optimizer("lstm", LAYOUT, Execution(**ON_A_GPU), **SMALL)
+    phi, theta = optimizer.init_phi(np.random.default_rng(0), np.float64), np.ones(LAYOUT.n_coordinates)
+    arguments = phi, optimizer.init_state(theta), Inputs(1.0, np.sin(np.arange(theta.size)), None), theta
+    expected = stepped(optimizer, True, *arguments)
+    assert_close(stepped(optimizer, True, *moved(cupy, arguments)), expected, np.float64)
+
+
+def test_numbers_may_lie_on_the_device(cupy):
+    settings = KINDS[len(FEATURES) + 1]
+    optimizer, phi, state, inputs, theta = problem(np.float32, settings, Execution(**ON_A_GPU))
+    phi, state, inputs, theta = moved(cupy, (phi, state, inputs, theta))
+    there = inputs._replace(
+        loss=cupy.asarray(np.array(1.7)), context=CONTEXT._replace(step=cupy.asarray(np.array(5.0)))
+    )
+    t = cupy.asarray(np.array(5.0))
+    of_host = stepped(optimizer, True, phi, state, inputs, theta)
+    of_device = stepped(optimizer, True, phi, {**state, "t": t}, there, theta)
+    for name, value in of_host.items():
+        np.testing.assert_allclose(of_device[name].get(), value.get(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_is_one_launch_for_each_group_of_layers(cupy):
+    """Without statistics: a launch for the averages, one for each kind of layer; the others are phi's."""
+    settings = {"features": ("momenta", "significance", "log_noise", "clock")}
+    optimizer, *arguments = problem(np.float32, settings, Execution(**ON_A_GPU))
+    arguments = moved(cupy, tuple(arguments))
+    before = DEVICE.n_launches
+    optimizer._fold(arguments[0])
+    optimizer._scales(arguments[2])
+    of_phi = DEVICE.n_launches - before
+    optimizer.step(*arguments)
+    assert DEVICE.n_launches - before - 2 * of_phi == 1 + 2
+
+
+def test_a_feature_that_is_not_in_cuda_goes_by_array_passes(cupy, monkeypatch):
+    class Sign(Feature):
+        def rows(self, signals, statistics):
+            return [signals.g * 2.0]
+
+    monkeypatch.setitem(FEATURES, "sign", Sign)
+    assert {f.__name__ for f in FEATURES.values()} - lstm_update.in_cuda() == {"Sign"}
+    assert_close(*both(cupy, np.float64, {"features": ("sign", "rnnprop"), "weight_decay": 0.3}), np.float64)
+
+
+def test_every_feature_is_in_cuda_with_its_rows():
+    for name, feature in FEATURES.items():
+        assert feature.__name__ in lstm_update.in_cuda()
+        text = l2lnp.kernels.cuda.source("features.cuh").partition(f"struct {feature.__name__} ")[2]
+        assert f"ROWS = {feature.n_rows}," in text.partition("};")[0], name
+    told = lstm_update.compiled_for(Preprocessing.named(("rnnprop", "newton_ratio", "clock"), 0.9), "linear")
+    assert told == {
+        "AVERAGES": 3,
+        "DECAYS": "0.9,0.9,0.9",
+        "FEATURES": "RNNprop<0,1>,NewtonRatio<0,2>,Clock",
+        "TANH": 0,
+    }
+
+
+def test_wrong_arguments_are_refused(cupy):
+    optimizer, phi, state, inputs, theta = problem(np.float32, {}, Execution(**ON_A_GPU))
+    phi, state, inputs, theta = moved(cupy, (phi, state, inputs, theta))
+    with pytest.raises(ValueError, match="theta must be"):
+        optimizer.step(phi, state, inputs, theta.astype(np.float64))
+    with pytest.raises(ValueError, match="h must be"):
+        optimizer.update(phi, state, inputs._replace(h=inputs.h.astype(np.float64)))
+    with pytest.raises(ValueError, match="w1 must be"):
+        replace(optimizer, n_units=(4, 2)).update(
+            phi, {**state, "lstm": cupy.zeros(12 * theta.size, "f")}, inputs
+        )
+
+
+PLANTED = {
+    "statistics of the next tensor": ("lstm_update.cu", "{statistics + tensor,", "{statistics + tensor + 1,"),
+    "tensors by the chunk": ("lstm_update.cu", "tensor_of(first + column[v],", "tensor_of(column[v],"),
+    "first tensor for all": ("lstm_update.cu", "low = middle;", "low = 0, high = 0;"),
+    "no correction": ("lstm_update.cu", "/ corrections[i];", ";"),
+    "scale inside the tanh": (
+        "lstm_update.cu",
+        "scale[v] * (TANH ? tanh(output[v])",
+        "(TANH ? tanh(scale[v] * output[v])",
+    ),
+    "theta kept whole": ("lstm_update.cu", ": kept) * theta", ": 1.0) * theta"),
+    "statistics of the feature before": (
+        "features.cuh",
+        ", of.of_tensor += Feature::STATISTICS * of.n_tensors",
+        "",
+    ),
+    "slow scale": ("features.cuh", "s.averages[V_SLOW] + TINY", "s.averages[V] + TINY"),
+    "no clipping": ("features.cuh", "x < -limit ? -limit", "x < -limit ? x"),
+    "noise of one sample": ("features.cuh", "/ s.samples", ""),
+    "g for h": ("features.cuh", "log_sign(s.h, x)", "log_sign(s.g, x)"),
+    "g not squared": ("signals.cu", "g[i] * g[i]", "g[i]"),
+    "decay the wrong way": ("signals.cu", "REAL(1 - decays[a]) * x", "REAL(decays[a]) * x"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_error_is_seen(cupy, monkeypatch, name):
+    file, right, wrong = PLANTED[name]
+    original = l2lnp.kernels.cuda.source
+    assert right in original(file)
+    monkeypatch.setattr(l2lnp.kernels.cuda, "source", lambda f: original(f).replace(right, wrong))
+    ours, expected = both(cupy, np.float64, KINDS[len(FEATURES) + 1])
+    with pytest.raises(AssertionError):
+        assert_close(ours, expected, np.float64)
