@@ -254,6 +254,18 @@ def test_changed_settings_of_a_run_that_goes_on(capsys, folder, finished_run):
     assert "its batch_size is 32, not 16" in refused(capsys, "train", "--resume", "run", "--steps", "9")
 
 
+@pytest.mark.parametrize(
+    "command", ["train --pretrained", "meta-train --tasks paper-digits --pretrained", "compare --learned"]
+)
+def test_a_run_whose_optimizer_learns_nothing_is_no_pretrained_one(capsys, folder, tmp_path, command):
+    from runs.short_runs import begin_short
+
+    begin_short(tmp_path / "run", optimizer="soap")
+    file = ("x=" if "compare" in command else "") + str(tmp_path / "run" / "checkpoint.h5")
+    assert "holds soap, which learns nothing" in refused(capsys, *command.split(), file)
+    assert not files_in(folder)
+
+
 def test_files_of_other_commands_are_not_overwritten(capsys, folder, finished_run):
     (folder / "mine").write_text("mine")
     assert "mine exists already" in refused(capsys, "export", finished_run, "--out", "mine")
