@@ -6,10 +6,12 @@ A distribution is a TOML file (``docs/meta_training.md``); some come with the pa
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
+from math import inf
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, Layer, Max
 from l2lnp.network import Sequential
 from l2lnp.networks import find_network
 from l2lnp.randomness import generator
+from l2lnp.scalars import LARGEST
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
 
@@ -34,6 +37,40 @@ _KEYS = {
     "": {"description", "batch_sizes", "initial_log_scale", "data", "network"},
     "data": {"name", "shrink", "weight"},
     "network": {"name", "convolutions", "kernels", "channels", "hidden_units", "weight"},
+}
+
+
+def _is_whole(value: Any, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= LARGEST
+
+
+def _are_whole(values: Any, least: int = 1) -> bool:
+    return isinstance(values, list) and bool(values) and all(_is_whole(value, least) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < inf
+
+
+def _is_range(value: Any) -> bool:
+    return _are_whole(value) and len(value) == 2 and value[0] <= value[1]
+
+
+_TEXT = ("a text", lambda value: isinstance(value, str))
+_TABLES = ("[[tables]]", lambda value: isinstance(value, list) and all(isinstance(t, dict) for t in value))
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # of the values by key
+    "description": _TEXT,
+    "name": _TEXT,
+    "data": _TABLES,
+    "network": _TABLES,
+    "batch_sizes": ("a list of positive whole numbers", _are_whole),
+    "convolutions": ("a list of whole numbers from 0", partial(_are_whole, least=0)),
+    "kernels": ("a list of positive whole numbers", _are_whole),
+    "hidden_units": ("a list of whole numbers from 0", partial(_are_whole, least=0)),
+    "channels": ("two positive whole numbers, the lesser first", _is_range),
+    "shrink": ("a positive whole number", _is_whole),
+    "weight": ("a number from 0", _is_number),
+    "initial_log_scale": ("a number from 0", _is_number),
 }
 
 
@@ -111,8 +148,12 @@ class Distribution:
             if not isinstance(table.get(part), list) or not table[part]:
                 raise InputError(f"{self.source}: needs at least one [[{part}]] table")
             _check_keys(self.source, part, table[part])
-        if not table.get("batch_sizes"):
-            raise InputError(f"{self.source}: needs batch_sizes, a list of whole numbers")
+            if not any(each.get("weight", 1) for each in table[part]):
+                raise InputError(f"{self.source}: at least one [[{part}]] needs a weight above 0")
+        if not all("name" in each for each in table["data"]):
+            raise InputError(f"{self.source}: each [[data]] needs the name of a data set")
+        if "batch_sizes" not in table:
+            raise InputError(f"{self.source}: needs batch_sizes, a list of positive whole numbers")
         return table
 
     @cached_property
@@ -121,9 +162,18 @@ class Distribution:
         for table in self.description["data"]:
             dataset = load_dataset(table["name"], self.data_dir)
             for split in ("train", "validation"):
-                pictures = _shrunk(dataset.split(split), table.get("shrink", 1), len(dataset.class_names))
+                with self._named():
+                    pictures = _shrunk(dataset.split(split), table.get("shrink", 1), len(dataset.class_names))
                 found[table["name"], table.get("shrink", 1), split] = pictures
         return found
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Begin the sentence of an `InputError` with where the tasks are from."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{self.source}: {error}") from None
 
     def draw(
         self,
@@ -138,7 +188,8 @@ class Distribution:
         rng = generator(seed, f"{split} episode", index)
         data = _weighted(rng, self.description["data"])
         pictures = self._pictures[data["name"], data.get("shrink", 1), split]
-        network = _draw_network(rng, _weighted(rng, self.description["network"]), pictures)
+        with self._named():
+            network = _draw_network(rng, _weighted(rng, self.description["network"]), pictures)
         sizes = [n for n in self.description["batch_sizes"] if n <= len(pictures.labels)]
         if not sizes:
             raise InputError(
@@ -161,10 +212,13 @@ class Distribution:
 
 def _check_keys(source: str, part: str, tables: Sequence[Mapping[str, Any]]) -> None:
     for table in tables:
-        for key in table:
+        for key, value in table.items():
+            where = f"{source}, [[{part}]]" if part else source
             if key not in _KEYS[part]:
-                where = f"{source}, [[{part}]]" if part else source
                 raise InputError(f"{where}: {unknown_name('key', key, sorted(_KEYS[part]))}")
+            form, fits = _FORMS[key]
+            if not fits(value):
+                raise InputError(f"{where}: {key} must be {form}, not {value!r}")
 
 
 def _weighted(rng: np.random.Generator, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -192,7 +246,13 @@ def _draw_network(rng: np.random.Generator, table: Mapping[str, Any], pictures: 
         size = int(rng.choice(table.get("kernels", [3]))) if number == 0 else 3
         n_out = int(rng.integers(low, high + 1))
         layers += [Conv2D(shape[0], n_out, size, padding="same"), Activation("relu"), MaxPool2D(2)]
-        shape = (n_out, shape[1] // 2, shape[2] // 2)
+        rows, columns = shape[1] // 2, shape[2] // 2
+        if not rows or not columns:
+            raise InputError(
+                f"convolution {number + 1} gets {shape[1]} x {shape[2]} pixels, too few for the max pooling "
+                "after it: take fewer convolutions, or larger pictures"
+            )
+        shape = (n_out, rows, columns)
     layers.append(Flatten())
     n_in = int(np.prod(shape))
     hidden = int(rng.choice(table.get("hidden_units", [0])))
