@@ -5,13 +5,11 @@ A distribution is a TOML file (``docs/meta_training.md``); some come with the pa
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import resources
-from math import inf
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -27,51 +25,11 @@ from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, Layer, Max
 from l2lnp.network import Sequential
 from l2lnp.networks import find_network
 from l2lnp.randomness import generator
-from l2lnp.scalars import LARGEST
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
+from l2lnp.tasks.description import read_description
 
 DISTRIBUTIONS = ("mixture", "paper-mnist", "paper-digits")
-
-_KEYS = {
-    "": {"description", "batch_sizes", "initial_log_scale", "data", "network"},
-    "data": {"name", "shrink", "weight"},
-    "network": {"name", "convolutions", "kernels", "channels", "hidden_units", "weight"},
-}
-
-
-def _is_whole(value: Any, least: int = 1) -> bool:
-    return type(value) is int and least <= value <= LARGEST
-
-
-def _are_whole(values: Any, least: int = 1) -> bool:
-    return isinstance(values, list) and bool(values) and all(_is_whole(value, least) for value in values)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < inf
-
-
-def _is_range(value: Any) -> bool:
-    return _are_whole(value) and len(value) == 2 and value[0] <= value[1]
-
-
-_TEXT = ("a text", lambda value: isinstance(value, str))
-_TABLES = ("[[tables]]", lambda value: isinstance(value, list) and all(isinstance(t, dict) for t in value))
-_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # of the values by key
-    "description": _TEXT,
-    "name": _TEXT,
-    "data": _TABLES,
-    "network": _TABLES,
-    "batch_sizes": ("a list of positive whole numbers", _are_whole),
-    "convolutions": ("a list of whole numbers from 0", partial(_are_whole, least=0)),
-    "kernels": ("a list of positive whole numbers", _are_whole),
-    "hidden_units": ("a list of whole numbers from 0", partial(_are_whole, least=0)),
-    "channels": ("two positive whole numbers, the lesser first", _is_range),
-    "shrink": ("a positive whole number", _is_whole),
-    "weight": ("a number from 0", _is_number),
-    "initial_log_scale": ("a number from 0", _is_number),
-}
 
 
 class Pictures(NamedTuple):
@@ -139,22 +97,7 @@ class Distribution:
     @cached_property
     def description(self) -> Mapping[str, Any]:
         """What the file says, checked."""
-        try:
-            table = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{self.source}: not valid TOML: {error}") from None
-        _check_keys(self.source, "", [table])
-        for part in ("data", "network"):
-            if not isinstance(table.get(part), list) or not table[part]:
-                raise InputError(f"{self.source}: needs at least one [[{part}]] table")
-            _check_keys(self.source, part, table[part])
-            if not any(each.get("weight", 1) for each in table[part]):
-                raise InputError(f"{self.source}: at least one [[{part}]] needs a weight above 0")
-        if not all("name" in each for each in table["data"]):
-            raise InputError(f"{self.source}: each [[data]] needs the name of a data set")
-        if "batch_sizes" not in table:
-            raise InputError(f"{self.source}: needs batch_sizes, a list of positive whole numbers")
-        return table
+        return read_description(self.text, self.source)
 
     @cached_property
     def _pictures(self) -> dict[tuple[str, int, str], Pictures]:
@@ -208,17 +151,6 @@ class Distribution:
             f"{data['name']} {network.input_shape}, {network.layout.n_coordinates} parameters, "
             f"batch {batch_size}",
         )
-
-
-def _check_keys(source: str, part: str, tables: Sequence[Mapping[str, Any]]) -> None:
-    for table in tables:
-        for key, value in table.items():
-            where = f"{source}, [[{part}]]" if part else source
-            if key not in _KEYS[part]:
-                raise InputError(f"{where}: {unknown_name('key', key, sorted(_KEYS[part]))}")
-            form, fits = _FORMS[key]
-            if not fits(value):
-                raise InputError(f"{where}: {key} must be {form}, not {value!r}")
 
 
 def _weighted(rng: np.random.Generator, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
