@@ -106,7 +106,7 @@ class RunFolder:
             return [*json.loads(text)["sessions"]]
         except (ValueError, LookupError, TypeError):
             raise InputError(
-                f"{self.environment} is damaged: remove it to go on without a word on earlier sessions"
+                f"{self.environment} is damaged: remove it, and the run goes on with a new one"
             ) from None
 
     @contextmanager

@@ -257,7 +257,7 @@ def test_a_damaged_environment_is_noticed_before_anything_is_written(tmp_path, t
     run = begin_short(tmp_path / "run", optimizer="sgd")
     run.folder.environment.write_text(text)
     before = {path: path.read_bytes() for path in run.folder.path.iterdir()}
-    with pytest.raises(InputError, match=r"environment\.json is damaged: remove it to go on"):
+    with pytest.raises(InputError, match=r"environment\.json is damaged: remove it, and the run goes on"):
         resume(run.folder, changed(run.settings, {"steps": 30}))
     assert {path: path.read_bytes() for path in run.folder.path.iterdir()} == before
     run.folder.environment.unlink()
