@@ -192,8 +192,7 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
         learned = load_learned_optimizer(given["pretrained"])
         if name not in (None, learned.name):
             raise InputError(
-                f"--pretrained {given['pretrained']} holds an {learned.name}, not an {name}: "
-                "leave out --optimizer"
+                f"--pretrained {given['pretrained']} holds {learned.name}, not {name}: leave out --optimizer"
             )
         name, inner = learned.name, {**learned.settings, **own}
         curvature = curvature or learned.curvature

@@ -14,6 +14,13 @@ class DivergedError(ArithmeticError):
     """A run met numbers that are not finite and could not go on."""
 
 
+def check_positive(what: str, **sizes: int) -> None:
+    """Raise `InputError` unless every one of the ``sizes`` of ``what`` is a positive whole number."""
+    for name, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{what}: {name} must be a positive whole number, not {value!r}")
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for an unknown ``name``, with the nearest known one suggested.
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from l2lnp.errors import check_positive
 from l2lnp.workspace import Fresh, Workspace
 
 T = TypeVar("T")
@@ -53,6 +54,10 @@ class Execution:
     chunk: int = 2048
     waits: bool = field(default=True, repr=False, compare=False)
     workspace: Workspace = field(default_factory=Workspace, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = {"threads": self.threads, "micro_batch": self.micro_batch}
+        check_positive("execution", **sizes, lanes=self.lanes, chunk=self.chunk)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

@@ -14,7 +14,7 @@ import numpy as np
 
 from l2lnp import curvature as modes
 from l2lnp.backend import Array, array_module
-from l2lnp.errors import InputError
+from l2lnp.errors import InputError, check_positive
 from l2lnp.execution import Execution
 from l2lnp.layers.activation import Activation
 from l2lnp.layers.base import FRESH, Layer, Shape
@@ -75,6 +75,8 @@ class Sequential:
 
     def __post_init__(self) -> None:
         assert self.shapes
+        if not self.layout.tensors:
+            raise InputError("a network needs at least one layer with parameters: there is nothing to learn")
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
@@ -213,6 +215,7 @@ class Sequential:
         self._check_targets(targets, x, execution)
         if curvature is not None:
             modes.check_supported(curvature, self, axes)
+            check_positive(f"curvature mode '{curvature}'", n_draws=n_draws)
         params = self.layout.split(theta)
         n_total = x.shape[-1]
         in_sweep = curvature if curvature in modes.ADJOINT_MODES else None

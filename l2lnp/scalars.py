@@ -14,6 +14,8 @@ from l2lnp.backend import Array, array_module
 
 Scalar: TypeAlias = Any  # float, int, or an array ()
 
+LARGEST = 2**63 - 1  # whole number that arrays and files hold
+
 
 def _function(name: str) -> Any:
     on_host = getattr(math, name)

@@ -137,6 +137,14 @@ def test_what_is_not_supported_is_refused_with_what_is():
         network.evaluate(theta, x, targets, "hessscale")
 
 
+@pytest.mark.parametrize("mode", ["monte_carlo", "hutchinson"])
+def test_no_draws_give_no_h(mode):
+    network = NETWORKS["convolutional"]()
+    theta, x, targets = draw_batch(network)
+    with pytest.raises(InputError, match="n_draws must be a positive whole number, not 0"):
+        network.evaluate(theta, x, targets, mode, n_draws=0)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("left_alone", [(), (0,), (1, 2)])
 def test_ekfac_is_the_mean_square_of_the_turned_gradients_of_single_samples(name, left_alone):

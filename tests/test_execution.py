@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from l2lnp.errors import InputError
 from l2lnp.execution import Execution
 from l2lnp.randomness import generator
 from l2lnp.workspace import Fresh, Workspace
@@ -73,6 +74,13 @@ def test_an_error_in_a_thread_is_raised():
 
     with pytest.raises(KeyError):
         Execution(threads=2).map(fail, 2)
+
+
+@pytest.mark.parametrize("name", ["threads", "micro_batch", "lanes", "chunk"])
+@pytest.mark.parametrize("value", [0, -1, 2.5])
+def test_impossible_sizes_are_refused(name, value):
+    with pytest.raises(InputError, match=f"execution: {name} must be a positive whole number, not {value}"):
+        Execution(**{name: value})
 
 
 def test_random_streams_are_independent_and_repeatable():

@@ -215,6 +215,7 @@ def test_the_same_seed_gives_the_same_weights_in_both_dtypes():
     [
         ((Conv2D(1, 2, 3), Conv2D(2, 2, 9)), "layer 2 of 2: conv layer: its window of 9 x 9 does not fit"),
         ((Flatten(), FullyConnected(63, 2)), "layer 2 of 2: fully connected layer: takes (63,) features"),
+        ((Flatten(), Activation("relu")), "needs at least one layer with parameters"),
         ((Conv2D(1, 2, 3), Activation("relu")), "must give one number per class, not (2, 6, 6)"),
     ],
 )

@@ -62,7 +62,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from l2lnp.backend import Array
-from l2lnp.errors import InputError
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
 
@@ -188,13 +187,6 @@ class Layer:
         Martens & Grosse 2015 (arXiv 1503.05671); Grosse & Martens 2016 (arXiv 1602.01407) for convolutions.
         """
         return {}
-
-
-def check_positive(layer: str, **sizes: int) -> None:
-    """Raise `InputError` unless every one of ``sizes`` is a positive whole number."""
-    for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{layer}: {name} must be a positive whole number, not {value!r}")
 
 
 def n_features(shape: Shape) -> int:

@@ -11,11 +11,11 @@ import numpy as np
 
 from l2lnp import initializers
 from l2lnp.backend import Array, array_module, to_backend
-from l2lnp.errors import InputError
+from l2lnp.errors import InputError, check_positive
 from l2lnp.kernels import convolution, twin
 from l2lnp.kernels.convolution import Patches
 from l2lnp.layers import affine
-from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
+from l2lnp.layers.base import FRESH, Layer, Shape
 from l2lnp.layers.window import Pair, Window, make_window
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh

@@ -11,9 +11,9 @@ import numpy as np
 
 from l2lnp import initializers
 from l2lnp.backend import Array
-from l2lnp.errors import InputError
+from l2lnp.errors import InputError, check_positive
 from l2lnp.layers import affine
-from l2lnp.layers.base import FRESH, Layer, Shape, check_positive, n_features
+from l2lnp.layers.base import FRESH, Layer, Shape, n_features
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
 

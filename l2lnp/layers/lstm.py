@@ -10,9 +10,9 @@ import numpy as np
 
 from l2lnp import initializers
 from l2lnp.backend import Array, array_module
-from l2lnp.errors import InputError, unknown_name
+from l2lnp.errors import InputError, check_positive, unknown_name
 from l2lnp.layers import affine, lstm_cell
-from l2lnp.layers.base import FRESH, Layer, Shape, check_positive
+from l2lnp.layers.base import FRESH, Layer, Shape
 from l2lnp.layers.lstm_cell import Backward, Cell, Cotangents, Curvature
 from l2lnp.tree import Params, add_params
 from l2lnp.workspace import Fresh

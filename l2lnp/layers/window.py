@@ -81,6 +81,11 @@ def make_window(layer: str, size: int | Pair, stride: int | Pair, padding: int |
     """Check the sizes of ``layer`` and return its `Window`."""
     if isinstance(padding, str) and padding not in ("same", "valid"):
         raise InputError(f"{layer}: padding must be 'same', 'valid' or pixels, not '{padding}'")
+    pixels = 0 if isinstance(padding, str) else padding
+    for name, value in (("size", size), ("stride", stride), ("padding", pixels)):
+        numbers = value if isinstance(value, tuple | list) else (value, value)
+        if len(numbers) != 2 or not all(type(n) is int for n in numbers):
+            raise InputError(f"{layer}: {name} must be a whole number or two of them, not {value!r}")
     pads = padding if isinstance(padding, str) else as_pair(padding)
     window = Window(as_pair(size), as_pair(stride), pads)
     if min(*window.size, *window.stride) < 1 or (not isinstance(pads, str) and min(pads) < 0):

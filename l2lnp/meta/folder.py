@@ -28,6 +28,8 @@ from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
 from l2lnp.tasks.distribution import Distribution
 from l2lnp.version import VERSION
 
+_LINE = ("episode", "task", "mean_loss", "final_loss", "validation")
+
 
 @dataclass(frozen=True)
 class MetaFolder:
@@ -91,7 +93,7 @@ class MetaFolder:
                 values.pop("tasks_source"), values.pop("tasks"), Path(data_dir) if data_dir else None
             )
             return MetaSettings(**values), distribution
-        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.config} is damaged: {error}") from None
 
     def save(self, progress: Progress, reports: Sequence[Mapping[str, Any]]) -> None:
@@ -126,8 +128,21 @@ class MetaFolder:
             )
 
         progress = read_sealed(self.progress, "progress of meta-training", take)
-        reports = [json.loads(line) for line in read_text(self.metrics).splitlines()]
-        return progress, reports[: progress.episode]
+        lines = read_text(self.metrics).splitlines()[: progress.episode]
+        if len(lines) < progress.episode:
+            raise InputError(
+                f"{self.metrics} is not whole: it has {len(lines)} of {progress.episode} episodes"
+            )
+        return progress, [self._report(number, line) for number, line in enumerate(lines, start=1)]
+
+    def _report(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            report = json.loads(line)
+        except json.JSONDecodeError:
+            report = None
+        if not isinstance(report, dict) or set(report) != set(_LINE):
+            raise InputError(f"{self.metrics}: line {number} is damaged: put back a copy of the file")
+        return report
 
     def save_learned(self, learned: LearnedOptimizer) -> None:
         """Write the best optimizer so far."""
@@ -154,10 +169,5 @@ class MetaFolder:
 
 def as_line(progress: Progress, report: Report) -> dict[str, Any]:
     """Return one episode as a line of ``metrics.jsonl``."""
-    return {
-        "episode": progress.episode,
-        "task": report.title,
-        "mean_loss": report.mean_loss,
-        "final_loss": report.final_loss,
-        "validation": report.validation_score,
-    }
+    values = progress.episode, report.title, report.mean_loss, report.final_loss, report.validation_score
+    return dict(zip(_LINE, values, strict=True))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import cos, exp, log, pi
+from math import cos, exp, inf, log, pi
 from typing import Any
 
 from l2lnp.curvature import BASIS_MODES, check_basis
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.meta.joint import META_LOSSES
+from l2lnp.optimizers import check_settings, default_settings
 from l2lnp.randomness import generator
+from l2lnp.scalars import LARGEST
+
+MOST_SCALING = 20.0  # R: exp(R)^2, by which h is scaled, stays far inside float32
 
 # An optimizer for networks of every kind: one LSTM for each kind of layer, steps in units of the
 # weights, and nothing among its features that depends on the scale of a task.
@@ -55,9 +59,18 @@ class MetaSettings:
 
     def __post_init__(self) -> None:
         counts = ("n_episodes", "horizon_steps", "truncation_steps", "validate_every_episodes")
-        for name in (*counts, "n_validation_tasks", "validation_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        least = dict.fromkeys((*counts, "n_validation_tasks", "validation_steps"), 1) | {"seed": 0}
+        for name, bound in least.items():
+            if not bound <= (value := getattr(self, name)) <= LARGEST:
+                raise InputError(f"{name} must be at least {bound} and at most {LARGEST}, not {value}")
+        for name in ("meta_learning_rate", "clip_norm", "final_rate_share"):
+            if not 0 < (number := getattr(self, name)) < inf:
+                raise InputError(f"{name} must be positive, not {number}")
+        if not 0 <= self.random_scaling <= MOST_SCALING:
+            raise InputError(
+                f"random_scaling must be at least 0 and at most {MOST_SCALING}, not {self.random_scaling}"
+            )
+        check_settings(self.optimizer, self.optimizer_settings, default_settings(self.optimizer))
         if self.horizon_steps % self.truncation_steps:
             raise InputError(
                 f"the horizon of {self.horizon_steps} steps must be a multiple of the truncation's "

@@ -92,7 +92,7 @@ class MetaTrainer:
         phi = optimizer.init_phi(generator(self.settings.seed, "phi"))
         if self.settings.pretrained is not None:
             learned = load_learned_optimizer(self.settings.pretrained)
-            if learned.settings["per"] == "kind" and self._per == "layer":
+            if learned.settings.get("per") == "kind" and self._per == "layer":
                 learned = learned.for_each_layer(self._layout)
             phi = learned.fitted(phi)
         theta = np.zeros(self._layout.n_coordinates, np.float32)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from l2lnp.errors import InputError, unknown_name
@@ -25,6 +28,7 @@ from l2lnp.optimizers.lstm import LSTM, SLSTM
 from l2lnp.optimizers.rmsprop import RMSprop
 from l2lnp.optimizers.second_order import SOU
 from l2lnp.optimizers.sgd import SGD, Momentum
+from l2lnp.scalars import LARGEST
 from l2lnp.tree import Layout
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "RMSprop",
     "State",
     "UpdateAdjoint",
+    "check_settings",
     "default_settings",
     "make_optimizer",
     "settings_of",
@@ -85,6 +90,25 @@ def default_settings(name: str) -> dict[str, Any]:
     )
 
 
+def check_settings(name: str, settings: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise `InputError` unless ``settings`` of the optimizer called ``name`` are like those ``known``."""
+    for setting, value in settings.items():
+        if setting not in known:
+            raise unknown_name(f"setting of {name}", setting, known)
+        if not _is_like(known[setting], value):
+            raise InputError(f"{name}: {setting} must be like {known[setting]!r}, not {value!r}")
+
+
+def _is_like(default: Any, value: Any) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, tuple | list) and all(_is_like(default[0], item) for item in value)
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, Integral if isinstance(default, int) else Real):
+        return False
+    return abs(value) <= LARGEST if isinstance(value, int) else isfinite(value)
+
+
 def make_optimizer(
     name: str, layout: Layout, execution: Execution | None = None, **settings: Any
 ) -> Optimizer:
@@ -98,9 +122,7 @@ def make_optimizer(
         If the name or a setting is unknown, or a setting is impossible.
     """
     known = default_settings(name)
-    for setting in settings:
-        if setting not in known:
-            raise unknown_name(f"setting of the optimizer {name}", setting, known)
+    check_settings(name, settings, known)
     chosen = known | {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
     }

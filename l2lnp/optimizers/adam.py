@@ -37,6 +37,8 @@ class Adam(HandDesigned):
     epsilon: float = 1e-8
 
     name: ClassVar[str] = "adam"
+    positive: ClassVar[tuple[str, ...]] = ("learning_rate", "epsilon")
+    decays: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2")
 
     def init_state(self, theta: Array) -> State:
         """Return ``{"m": (P,), "v": (P,), "t": 0}``."""

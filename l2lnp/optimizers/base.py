@@ -292,10 +292,17 @@ class HandDesigned(Optimizer):
 
     learning_rate: float = 0.01
 
+    positive: ClassVar[tuple[str, ...]] = ("learning_rate",)
+    decays: ClassVar[tuple[str, ...]] = ()  # settings in [0, 1)
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.learning_rate > 0:
-            raise InputError(f"{self.name}: the learning rate must be positive, not {self.learning_rate}")
+        for setting in self.positive:
+            if not (value := getattr(self, setting)) > 0:
+                raise InputError(f"{self.name}: {setting} must be positive, not {value}")
+        for setting in self.decays:
+            if not 0 <= (value := getattr(self, setting)) < 1:
+                raise InputError(f"{self.name}: {setting} must be at least 0 and less than 1, not {value}")
 
     def init_phi(self, rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Phi:
         """Return ``{"learning_rate": ()}``; draws nothing."""

@@ -47,6 +47,7 @@ PER = ("layer", "kind")
 FORGET_BIAS = 1.0
 STEPS_OF_A_CHUNK = 8  # that are kept for the way back; of more steps, of fewer coordinates
 CHUNKS_OF_SPAN = 8  # whose features are computed together, in fewer and longer passes
+MOST_UNITS = 1 << 16  # of a hidden layer
 HEAD_INIT = 0.01  # deviation of the initial output weights: the first steps are small
 
 
@@ -105,8 +106,10 @@ class LSTM(Optimizer):
                 raise InputError(f"feature '{feature}' reads second derivatives: use the optimizer 'slstm'")
         if not self.features or len(set(self.features)) < len(self.features):
             raise InputError(f"{self.name}: name one or more features, each once, not {list(self.features)}")
-        if len(self.n_units) != 2 or min(self.n_units) < 1:
-            raise InputError(f"{self.name}: two hidden layers of one or more units each, not {self.n_units}")
+        if len(self.n_units) != 2 or not all(1 <= n <= MOST_UNITS for n in self.n_units):
+            raise InputError(
+                f"{self.name}: two hidden layers of 1 to {MOST_UNITS:,} units each, not {self.n_units}"
+            )
         if not (self.output_scale > 0 and 0 <= self.decay < 1):
             raise InputError(
                 f"{self.name}: the output scale must be positive and the decay in [0, 1), "

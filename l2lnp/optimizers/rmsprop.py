@@ -31,6 +31,8 @@ class RMSprop(HandDesigned):
     epsilon: float = 1e-8
 
     name: ClassVar[str] = "rmsprop"
+    positive: ClassVar[tuple[str, ...]] = ("learning_rate", "epsilon")
+    decays: ClassVar[tuple[str, ...]] = ("decay",)
 
     def init_state(self, theta: Array) -> State:
         """Return ``{"v": (P,)}``."""

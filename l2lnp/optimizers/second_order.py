@@ -24,6 +24,7 @@ class SOU(HandDesigned):
     epsilon: float = 0.1
 
     name: ClassVar[str] = "sou"
+    positive: ClassVar[tuple[str, ...]] = ("learning_rate", "epsilon")
     uses_curvature: ClassVar[bool] = True
 
     def update(self, phi: Phi, state: State, inputs: Inputs) -> tuple[Array, State]:

@@ -38,6 +38,7 @@ class Momentum(HandDesigned):
     momentum: float = 0.9
 
     name: ClassVar[str] = "momentum"
+    decays: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def init_state(self, theta: Array) -> State:
         """Return ``{"m": (P,)}``."""

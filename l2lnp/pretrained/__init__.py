@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from l2lnp.errors import InputError, unknown_name
+from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
 from l2lnp.tree import Layout
 
@@ -49,15 +50,18 @@ class LearnedOptimizer:
             If one is missing or of another shape.
         """
         found = {}
+        groups = sorted({key.partition("/")[0] for key in self.phi})
         for key, wanted in template.items():
-            group, _, path = key.partition("/")
-            own = key if key in self.phi else f"{RELATED.get(group, group)}/{path}"
-            if own not in self.phi:
-                has = ", ".join(sorted({name.partition("/")[0] for name in self.phi}))
+            needed, _, path = key.partition("/")
+            group = needed if needed in groups else RELATED.get(needed, needed)
+            own = f"{group}/{path}"
+            if group not in groups:
                 raise InputError(
-                    f"this network needs an LSTM '{group}', but the learned optimizer has only: {has}; "
-                    "take one with an LSTM for each kind of layer, such as slstm"
+                    f"this network needs an LSTM '{needed}', but the learned optimizer has only: "
+                    f"{', '.join(groups)}; take one with an LSTM for each kind of layer, such as slstm"
                 )
+            if own not in self.phi:
+                raise InputError(f"the learned optimizer lacks {own}: its file is not whole, take another")
             if self.phi[own].shape != wanted.shape:
                 raise InputError(
                     f"the learned optimizer's {own} is {self.phi[own].shape}, where {wanted.shape} is needed"
@@ -88,10 +92,18 @@ def load_learned_optimizer(name_or_path: str) -> LearnedOptimizer:
     Raises
     ------
     InputError
-        If there is none, or the file is damaged.
+        If there is none, the file is damaged, or what it holds learns nothing.
     """
     path = find_learned_file(name_or_path)
-    return read_sealed(path, "learned optimizer", lambda file: read_phi(file["phi"]))
+    learned = read_sealed(path, "learned optimizer", lambda file: read_phi(file["phi"]))
+    if learned.name not in OPTIMIZERS:
+        raise InputError(f"{path}: {unknown_name('optimizer', learned.name, OPTIMIZERS)}")
+    if not OPTIMIZERS[learned.name].learned:
+        raise InputError(
+            f"{path} holds {learned.name}, which learns nothing: "
+            "give the file of a learned optimizer, or of a run with one, such as slstm"
+        )
+    return learned
 
 
 def find_learned_file(name_or_path: str) -> Path:
@@ -129,11 +141,15 @@ def read_phi(group: h5py.Group) -> LearnedOptimizer:
         raise InputError(
             f"its format version {version} is not {FORMAT_VERSION}: it is from another version of l2lnp"
         )
+    phi = read_tree(group)
+    for key, value in phi.items():
+        if not np.isfinite(value).all():
+            raise InputError(f"its {key} is not finite: take an earlier copy of the file")
     return LearnedOptimizer(
         name=str(group.attrs["optimizer"]),
         settings={name: _plain(value) for name, value in group.attrs.items() if name not in _OWN},
         curvature=str(group.attrs["curvature"]) or None,
-        phi=read_tree(group),
+        phi=phi,
         provenance=str(group.attrs["provenance"]),
     )
 

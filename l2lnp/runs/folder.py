@@ -97,9 +97,17 @@ class RunFolder:
 
     def add_session(self, environment: dict[str, Any]) -> None:
         """Add one session to ``environment.json``."""
-        sessions = json.loads(read_text(self.environment))["sessions"] if self.environment.exists() else []
-        text = json.dumps({"sessions": [*sessions, environment]}, indent=2)
+        text = json.dumps({"sessions": [*self._sessions(), environment]}, indent=2)
         replace_file(self.environment, text.encode() + b"\n")
+
+    def _sessions(self) -> list[Any]:
+        text = read_text(self.environment) if self.environment.exists() else '{"sessions": []}'
+        try:
+            return [*json.loads(text)["sessions"]]
+        except (ValueError, LookupError, TypeError):
+            raise InputError(
+                f"{self.environment} is damaged: remove it, and the run goes on with a new one"
+            ) from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:

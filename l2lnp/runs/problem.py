@@ -121,6 +121,7 @@ def pose(
         dataset = load_data(settings)
     for split in ("train", "test"):
         dataset.split(split)  # refuses one without pictures
+    _check_padding(settings.crop_padding, dataset)
     subject = describe(settings, dataset, network_file)
     task = Classification(subject.network(), settings.curvature, settings.execution, settings.seed)
     optimizer = _optimizer(settings, task)
@@ -134,6 +135,15 @@ def pose(
         **_joint_settings(settings),
     )
     return Problem(settings, dataset, subject, task, optimizer, learner, xp)
+
+
+def _check_padding(pixels: int, dataset: Dataset) -> None:
+    rows, columns, _ = dataset.image_shape
+    if pixels >= min(rows, columns):
+        raise InputError(
+            f"--crop-padding must be less than the sides of the pictures of {dataset.name}, "
+            f"{rows} x {columns}, not {pixels}"
+        )
 
 
 def describe(settings: TrainSettings, dataset: Dataset, network_file: NetworkFile | None = None) -> Subject:

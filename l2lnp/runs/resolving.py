@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from inspect import signature
@@ -13,7 +12,7 @@ from l2lnp.curvature import ADJOINT_MODES, BASIS_MODES, check_basis
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
-from l2lnp.optimizers import BASES, OPTIMIZERS, default_settings
+from l2lnp.optimizers import BASES, OPTIMIZERS, check_settings, default_settings
 from l2lnp.pretrained import RANDOM, load_learned_optimizer, pretrained_names
 from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
 
@@ -74,7 +73,7 @@ def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
     learned = load_learned_optimizer(given["pretrained"])
     if given.get("optimizer", learned.name) != learned.name:
         raise InputError(
-            f"--pretrained {given['pretrained']} holds an {learned.name}, not a {given['optimizer']}: "
+            f"--pretrained {given['pretrained']} holds {learned.name}, not {given['optimizer']}: "
             f"leave out --optimizer, or give --optimizer {learned.name}"
         )
     learned_with = own_settings(learned.name, learned.settings)
@@ -126,7 +125,7 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
         _refuse(given, list(JOINT_DEFAULTS), "a frozen optimizer: it belongs to --joint")
         if is_random:
             raise InputError(
-                f"--frozen needs a pretrained optimizer: an {name} that has learned nothing trains nothing"
+                "--frozen needs a pretrained optimizer: one that has learned nothing trains nothing"
             )
     return found
 
@@ -134,13 +133,7 @@ def _of_optimizer(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
 def own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of the optimizer itself: ``asked``, and the defaults of the others."""
     known = {name: value for name, value in default_settings(optimizer).items() if name != "learning_rate"}
-    for name, value in asked.items():
-        if name not in known:
-            raise unknown_name(f"setting of {optimizer}", name, known)
-        wanted = type(known[name])
-        fits = type(value) is wanted or (type(value), wanted) in ((int, float), (list, tuple))
-        if not fits or (wanted is float and not math.isfinite(value)):
-            raise InputError(f"{optimizer}: {name} must be like {known[name]!r}, not {value!r}")
+    check_settings(optimizer, asked, known)
     found: dict[str, Any] = {**known, **asked}
     if found["basis"] not in BASES:
         raise unknown_name("basis", found["basis"], BASES)

@@ -102,8 +102,8 @@ def resume(folder: RunFolder, settings: TrainSettings) -> Run:
         raise InputError(f"the data '{settings.data}' is not what the run in {folder.path} began with")
     boundary = checkpoint.boundary
     lines = _kept_lines(folder.metrics, settings, boundary.step)
+    folder.add_session(describe_environment(settings, boundary.step))  # refuses a damaged file
     folder.write_settings(settings)
-    folder.add_session(describe_environment(settings, boundary.step))
     write_metrics(folder.metrics, lines)
     training = problem.learner.resume(on_backend(boundary, problem.xp))
     return Run(folder, problem, training, lines, checkpoint.elapsed_s)

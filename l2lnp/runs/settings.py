@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.files import read_text
+from l2lnp.scalars import LARGEST
 
 MAY_CHANGE = ("steps", "threads")  # when a run goes on
 
@@ -151,8 +152,10 @@ def _check_value(name: str, value: Any) -> None:
         raise InputError(f"{option(name)} must be {_WORDS[wanted]}, not {value!r}")
     if wanted in (int, float) and value is not None:
         least = "at least 0" if name in _MAY_BE_ZERO else "positive"
-        if not math.isfinite(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+        if not 0 <= value < math.inf or (value == 0 and name not in _MAY_BE_ZERO):
             raise InputError(f"{option(name)} must be {least}, not {value}")
+        if type(value) is int and value > LARGEST:
+            raise InputError(f"{option(name)} must be at most {LARGEST}, not {value}")
 
 
 def full_path(name: str, value: Any) -> Any:

@@ -5,8 +5,8 @@ A distribution is a TOML file (``docs/meta_training.md``); some come with the pa
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -27,14 +27,9 @@ from l2lnp.networks import find_network
 from l2lnp.randomness import generator
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
+from l2lnp.tasks.description import read_description
 
 DISTRIBUTIONS = ("mixture", "paper-mnist", "paper-digits")
-
-_KEYS = {
-    "": {"description", "batch_sizes", "initial_log_scale", "data", "network"},
-    "data": {"name", "shrink", "weight"},
-    "network": {"name", "convolutions", "kernels", "channels", "hidden_units", "weight"},
-}
 
 
 class Pictures(NamedTuple):
@@ -102,18 +97,7 @@ class Distribution:
     @cached_property
     def description(self) -> Mapping[str, Any]:
         """What the file says, checked."""
-        try:
-            table = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{self.source}: not valid TOML: {error}") from None
-        _check_keys(self.source, "", [table])
-        for part in ("data", "network"):
-            if not isinstance(table.get(part), list) or not table[part]:
-                raise InputError(f"{self.source}: needs at least one [[{part}]] table")
-            _check_keys(self.source, part, table[part])
-        if not table.get("batch_sizes"):
-            raise InputError(f"{self.source}: needs batch_sizes, a list of whole numbers")
-        return table
+        return read_description(self.text, self.source)
 
     @cached_property
     def _pictures(self) -> dict[tuple[str, int, str], Pictures]:
@@ -121,9 +105,18 @@ class Distribution:
         for table in self.description["data"]:
             dataset = load_dataset(table["name"], self.data_dir)
             for split in ("train", "validation"):
-                pictures = _shrunk(dataset.split(split), table.get("shrink", 1), len(dataset.class_names))
+                with self._named():
+                    pictures = _shrunk(dataset.split(split), table.get("shrink", 1), len(dataset.class_names))
                 found[table["name"], table.get("shrink", 1), split] = pictures
         return found
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Begin the sentence of an `InputError` with where the tasks are from."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{self.source}: {error}") from None
 
     def draw(
         self,
@@ -138,7 +131,8 @@ class Distribution:
         rng = generator(seed, f"{split} episode", index)
         data = _weighted(rng, self.description["data"])
         pictures = self._pictures[data["name"], data.get("shrink", 1), split]
-        network = _draw_network(rng, _weighted(rng, self.description["network"]), pictures)
+        with self._named():
+            network = _draw_network(rng, _weighted(rng, self.description["network"]), pictures)
         sizes = [n for n in self.description["batch_sizes"] if n <= len(pictures.labels)]
         if not sizes:
             raise InputError(
@@ -157,14 +151,6 @@ class Distribution:
             f"{data['name']} {network.input_shape}, {network.layout.n_coordinates} parameters, "
             f"batch {batch_size}",
         )
-
-
-def _check_keys(source: str, part: str, tables: Sequence[Mapping[str, Any]]) -> None:
-    for table in tables:
-        for key in table:
-            if key not in _KEYS[part]:
-                where = f"{source}, [[{part}]]" if part else source
-                raise InputError(f"{where}: {unknown_name('key', key, sorted(_KEYS[part]))}")
 
 
 def _weighted(rng: np.random.Generator, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -192,7 +178,13 @@ def _draw_network(rng: np.random.Generator, table: Mapping[str, Any], pictures: 
         size = int(rng.choice(table.get("kernels", [3]))) if number == 0 else 3
         n_out = int(rng.integers(low, high + 1))
         layers += [Conv2D(shape[0], n_out, size, padding="same"), Activation("relu"), MaxPool2D(2)]
-        shape = (n_out, shape[1] // 2, shape[2] // 2)
+        rows, columns = shape[1] // 2, shape[2] // 2
+        if not rows or not columns:
+            raise InputError(
+                f"convolution {number + 1} gets {shape[1]} x {shape[2]} pixels, too few for the max pooling "
+                "after it: take fewer convolutions, or larger pictures"
+            )
+        shape = (n_out, rows, columns)
     layers.append(Flatten())
     n_in = int(np.prod(shape))
     hidden = int(rng.choice(table.get("hidden_units", [0])))

@@ -68,6 +68,9 @@ def refused(capsys, *arguments):
         (["train", "--optimizer", "adam", "--frozen"], "--joint does not apply to adam"),
         (["train", "--frozen", "--pretrained", "random"], "--frozen needs a pretrained"),
         (["train", "--batch-size", "1295"], "a batch of 1295 cannot be drawn from the 1294 train samples"),
+        (["train", "--crop-padding", "8"], "--crop-padding must be less than the sides of the pictures"),
+        (["train", "--crop-padding", "99999999999"], "of digits, 8 x 8, not 99999999999"),
+        (["train", "--seed", "9" * 26], "--seed must be at most 9223372036854775807"),
         (["train", "--dtype", "float16"], "unknown dtype 'float16'"),
         (["train", "--backend", "cuda"], "unknown backend 'cuda'"),
         (["train", "--pretrained", "none.h5"], "cannot read none.h5: no such file"),
@@ -256,6 +259,18 @@ def test_changed_settings_of_a_run_that_goes_on(capsys, folder, finished_run):
     config = folder / "run" / "config.toml"
     config.write_text(config.read_text().replace("batch_size = 32", "batch_size = 16"))
     assert "its batch_size is 32, not 16" in refused(capsys, "train", "--resume", "run", "--steps", "9")
+
+
+@pytest.mark.parametrize(
+    "command", ["train --pretrained", "meta-train --tasks paper-digits --pretrained", "compare --learned"]
+)
+def test_a_run_whose_optimizer_learns_nothing_is_no_pretrained_one(capsys, folder, tmp_path, command):
+    from runs.short_runs import begin_short
+
+    begin_short(tmp_path / "run", optimizer="soap")
+    file = ("x=" if "compare" in command else "") + str(tmp_path / "run" / "checkpoint.h5")
+    assert "holds soap, which learns nothing" in refused(capsys, *command.split(), file)
+    assert not files_in(folder)
 
 
 def test_files_of_other_commands_are_not_overwritten(capsys, folder, finished_run):

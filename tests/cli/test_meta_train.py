@@ -90,7 +90,7 @@ def test_interrupted_it_saves_and_goes_on(tmp_path):
         (["--tasks", "paper-digits", "--optimizer-setting", "n_unit=3"], "n_unit"),
         (["--horizon", "30"], "must be a multiple"),
         (["--pretrained", "slstm-coordinate"], "did you mean 'slstm-coordinates'"),
-        (["--pretrained", "lstm", "--optimizer", "slstm"], "holds an lstm, not an slstm"),
+        (["--pretrained", "lstm", "--optimizer", "slstm"], "holds lstm, not slstm"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, message, tmp_path):

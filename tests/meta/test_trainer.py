@@ -202,6 +202,23 @@ def test_random_scaling_changes_the_units_and_not_the_function(distribution):
         (TINY.replace("shrink", "shrnk"), "did you mean 'shrink'"),
         (TINY.replace("batch_sizes = [16, 32]", ""), "needs batch_sizes"),
         (TINY + "=", "not valid TOML"),
+        (TINY + "weight = 0", r"tasks\.toml: at least one \[\[network\]\] needs a weight above 0"),
+        (TINY + "weight = -1", r"tasks\.toml, \[\[network\]\]: weight must be a number from 0, not -1"),
+        (TINY.replace("[2, 3]", "[3, 2]"), "channels must be two positive whole numbers, the lesser first"),
+        (TINY.replace("[2, 3]", "[2.5, 3]"), r"channels must be .*, not \[2\.5, 3\]"),
+        (
+            TINY.replace("[16, 32]", "[0]"),
+            r"tasks\.toml: batch_sizes must be a list of positive whole numbers",
+        ),
+        (TINY.replace("[16, 32]", "[]"), r"batch_sizes must be .*, not \[\]"),
+        (TINY.replace("[16, 32]", "16"), "batch_sizes must be .*, not 16"),
+        (TINY.replace("[0, 1]", "[-1]"), "convolutions must be a list of whole numbers from 0"),
+        (TINY.replace("[0, 4]", '["4"]'), "hidden_units must be a list of whole numbers from 0"),
+        (TINY.replace("kernels = [3]", "kernels = []"), "kernels must be a list of positive whole numbers"),
+        (TINY.replace("shrink = 2", "shrink = 0"), "shrink must be a positive whole number, not 0"),
+        (TINY.replace("= 0.2", "= nan"), "initial_log_scale must be a number from 0, not nan"),
+        (TINY.replace('name = "digits"', ""), r"each \[\[data\]\] needs the name of a data set"),
+        ("data = [3]", r"data must be \[\[tables\]\], not \[3\]"),
     ],
 )
 def test_impossible_distributions_are_refused(text, message, tmp_path):
@@ -211,7 +228,57 @@ def test_impossible_distributions_are_refused(text, message, tmp_path):
         Distribution.find(str(path))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TINY.replace("[0, 1]", "[3]"), "tiny: convolution 3 gets 1 x 1 pixels, too few for the max pooling"),
+        (TINY.replace("shrink = 2", "shrink = 3"), "tiny: pictures of 8 x 8 cannot be shrunk 3 times"),
+        (TINY.partition("convolutions")[0] + 'name = "smal"', "tiny: unknown network 'smal'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_with_where_it_is_from(text, message):
+    with pytest.raises(InputError, match=message):
+        Distribution("tiny", text).draw(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x\n", "line 1 is damaged"),
+        ("{}\n", "line 1 is damaged"),
+        ("1\n", "line 1 is damaged"),
+        ("", "is not whole: it has 0 of 1 episodes"),
+    ],
+)
+def test_damaged_metrics_are_refused(distribution, tmp_path, text, message):
+    folder, trainer = MetaFolder(tmp_path), MetaTrainer(SETTINGS, distribution)
+    progress, report = trainer.run_episode(trainer.start())
+    folder.save(progress, [as_line(progress, report)])
+    folder.metrics.write_text(text)
+    with pytest.raises(InputError, match=rf"metrics\.jsonl.*{message}"):
+        folder.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", -1),
+        ("seed", 2**63),
+        ("random_scaling", -1.0),
+        ("random_scaling", float("inf")),
+        ("random_scaling", float("nan")),
+        ("meta_learning_rate", 0.0),
+        ("clip_norm", float("nan")),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=f"{name} must be .*, not {value}"):
+        replace(SETTINGS, **{name: value})
+
+
 def test_impossible_settings_are_refused(distribution):
+    with pytest.raises(InputError, match=r"features must be like .*, not \[1\]"):
+        MetaSettings(optimizer_settings={"features": [1]})
     with pytest.raises(InputError, match="must be a multiple"):
         MetaSettings(horizon_steps=30, truncation_steps=20)
     with pytest.raises(InputError, match="least horizon must lie"):

@@ -82,12 +82,33 @@ def test_arguments_are_left_as_they_are(name):
     optimizer.update(phi, after, Inputs(1.0, g, h))
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "message"),
+    [
+        ("sgd", "learning_rate", -1.0, "must be positive"),
+        *(
+            (name, "epsilon", value, "must be positive")
+            for name in ("adam", "rmsprop")
+            for value in (-1, 0.0)
+        ),
+        ("sou", "epsilon", -5, "must be positive"),
+        ("momentum", "momentum", 1.5, "must be at least 0 and less than 1"),
+        ("rmsprop", "decay", 1.5, "must be at least 0 and less than 1"),
+        ("adam", "beta_1", 1, "must be at least 0 and less than 1"),
+        ("soap", "beta_2", -0.1, "must be at least 0 and less than 1"),
+        ("adam", "beta_2", "0.9", "must be like 0.999"),
+        ("sou", "epsilon", float("inf"), "must be like 0.1"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(name, setting, value, message):
+    with pytest.raises(InputError, match=f"{name}: {setting} {message}.*, not {value!r}"):
+        make_optimizer(name, LAYOUT, **{setting: value})
+
+
 def test_bad_settings_are_refused_in_one_sentence():
     with pytest.raises(InputError, match="did you mean 'adam'"):
         make_optimizer("adan", LAYOUT)
     with pytest.raises(InputError, match="did you mean 'beta_1'"):
         make_optimizer("adam", LAYOUT, beta1=0.5)
-    with pytest.raises(InputError, match="learning rate must be positive"):
-        make_optimizer("sgd", LAYOUT, learning_rate=-1.0)
     with pytest.raises(InputError, match="sou needs second derivatives"):
         make_optimizer("sou", LAYOUT).update({"learning_rate": np.array(1.0)}, {}, Inputs(1.0, G1, None))

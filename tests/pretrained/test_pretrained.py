@@ -63,6 +63,16 @@ def test_what_does_not_fit_is_refused():
     smaller = optimizer_for("small", per="kind", features=("rnnprop",)).init_phi(np.random.default_rng(0))
     with pytest.raises(InputError, match=r"conv/lstm1/w is \(12, .*\), where \(12, .*\) is needed"):
         per_kind.fitted(smaller)
+    del per_kind.phi["conv/lstm1/b"]
+    with pytest.raises(InputError, match=r"lacks conv/lstm1/b: its file is not whole"):
+        per_kind.fitted(optimizer_for("small", per="kind").init_phi(np.random.default_rng(0)))
+
+
+def test_an_lstm_that_is_not_whole_is_not_completed_by_that_of_a_similar_kind():
+    per_kind = learned(optimizer_for("small", per="kind"))
+    per_kind.phi["lstm/head/b"] = np.zeros(1, np.float32)
+    with pytest.raises(InputError, match=r"lacks lstm/lstm1/w: its file is not whole"):
+        per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
 
 
 def test_a_kind_of_layer_never_met_gets_the_lstm_of_the_most_similar_one():
@@ -70,6 +80,25 @@ def test_a_kind_of_layer_never_met_gets_the_lstm_of_the_most_similar_one():
     fitted = per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
     for path in ("lstm1/w", "head/w"):
         np.testing.assert_array_equal(fitted[f"lstm/{path}"], per_kind.phi[f"fully_connected/{path}"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    damaged = learned(optimizer_for("small"))
+    damaged.phi["0/head/w"][0, 1] = value
+    save_learned_optimizer(tmp_path / "learned.h5", damaged)
+    with pytest.raises(InputError, match=r"learned\.h5: its 0/head/w is not finite"):
+        load_learned_optimizer(str(tmp_path / "learned.h5"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("soap", "holds soap, which learns nothing"), ("slstn", "did you mean 'slstm'")]
+)
+def test_what_is_no_learned_optimizer_is_refused(tmp_path, name, message):
+    path = tmp_path / "checkpoint.h5"
+    save_learned_optimizer(path, LearnedOptimizer(name, {}, None, {"learning_rate": np.array(0.1)}, "a run"))
+    with pytest.raises(InputError, match=rf"checkpoint\.h5.* {message}"):
+        load_learned_optimizer(str(path))
 
 
 def test_unknown_names_and_versions(tmp_path):

@@ -255,6 +255,18 @@ def test_missing_metrics_are_noticed(tmp_path, lost):
         resume(run.folder, run.settings)
 
 
+@pytest.mark.parametrize("text", ["{", "", "[]", '{"a": 1}', '{"sessions": 3}', "\0"])
+def test_a_damaged_environment_is_noticed_before_anything_is_written(tmp_path, text):
+    run = begin_short(tmp_path / "run", optimizer="sgd")
+    run.folder.environment.write_text(text)
+    before = {path: path.read_bytes() for path in run.folder.path.iterdir()}
+    with pytest.raises(InputError, match=r"environment\.json is damaged: remove it, and the run goes on"):
+        resume(run.folder, changed(run.settings, {"steps": 30}))
+    assert {path: path.read_bytes() for path in run.folder.path.iterdir()} == before
+    run.folder.environment.unlink()
+    assert resume(run.folder, run.settings).training.step == 0
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     folder = begin_short(tmp_path / "run").folder
     with folder.lock(), pytest.raises(InputError, match="another process is training in"), folder.lock():

@@ -18,6 +18,8 @@ from l2lnp.runs.resolving import (
 )
 from l2lnp.runs.settings import TrainSettings, parse_config, read_config
 
+RANDOM = {"pretrained": "random"}
+
 
 @pytest.fixture
 def pretrained(tmp_path):
@@ -131,6 +133,8 @@ def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
         ({"steps": 2.5}, "--steps must be a whole number, not 2.5"),
         ({"steps": True}, "--steps must be a whole number, not True"),
         ({"seed": -1}, "--seed must be at least 0, not -1"),
+        ({"seed": 10**26}, f"--seed must be at most {2**63 - 1}, not {10**26}"),
+        ({"learning_rate": 10**400}, f"--learning-rate must be at most {2**63 - 1}"),
         ({"unroll_length_steps": -5}, "--unroll-length must be positive, not -5"),
         ({"checkpoint_every_s": float("nan")}, "--checkpoint-every must be positive, not nan"),
         ({"joint": "yes"}, "--joint must be true or false, not 'yes'"),
@@ -166,6 +170,21 @@ def test_paths_are_made_full_and_names_are_not(tmp_path, monkeypatch):
         ({"optimizer": "momentum", "optimizer_settings": {"momemtum": 0.5}}, "did you mean 'momentum'"),
         ({"optimizer_settings": {"head": 3}}, "slstm: head must be like 'tanh', not 3"),
         ({"optimizer": "adam", "optimizer_settings": {"beta_1": float("nan")}}, "beta_1 must be like 0.9"),
+        ({**RANDOM, "optimizer_settings": {"features": [1]}}, "slstm: features must be like ("),
+        (
+            {**RANDOM, "optimizer_settings": {"n_units": ["a", 2]}},
+            "n_units must be like (20, 20), not ['a', 2]",
+        ),
+        (
+            {**RANDOM, "optimizer_settings": {"n_units": [2.5, 2]}},
+            "n_units must be like (20, 20), not [2.5, 2]",
+        ),
+        (
+            {**RANDOM, "optimizer_settings": {"n_units": [True, 2]}},
+            "n_units must be like (20, 20), not [True, 2]",
+        ),
+        ({"optimizer_settings": {"basis_every": 10**20}}, f"basis_every must be like 10, not {10**20}"),
+        ({"optimizer_settings": {"decay": -(10**400)}}, "decay must be like 0.95"),
     ],
 )
 def test_what_does_not_go_together_gets_one_sentence(given_settings, message):
@@ -180,7 +199,7 @@ def test_second_derivatives_go_through_gradients_alone_whatever_the_curvature():
 
 
 def test_another_optimizer_than_that_of_the_file_is_refused(pretrained):
-    with pytest.raises(InputError, match=r"holds an slstm, not a lstm: leave out --optimizer"):
+    with pytest.raises(InputError, match=r"holds slstm, not lstm: leave out --optimizer"):
         resolve({"pretrained": pretrained, "optimizer": "lstm"})
 
 
