@@ -22,6 +22,7 @@ from l2lnp.layers.conv import Conv2D
 from l2lnp.layers.losses import LossCache, MeanSquaredError, SoftmaxCrossEntropy
 from l2lnp.layers.pooling import MaxPool2D
 from l2lnp.layers.routing import Flatten
+from l2lnp.scalars import Scalar
 from l2lnp.tree import Layout, Moments, Params, add_params
 from l2lnp.workspace import Fresh
 
@@ -246,7 +247,7 @@ class Sequential:
         theta: Array,
         x: Array,
         targets: Array,
-        a_loss: float = 0.0,
+        a_loss: Scalar = 0.0,
         a_g: Array | None = None,
         a_h: Array | None = None,
         curvature: str = "hesscale",
@@ -328,7 +329,7 @@ class Sequential:
         params: dict[int, Params],
         sweep: Sweep,
         mode: str | None,
-        a_loss: float,
+        a_loss: Scalar,
         a_gs: dict[int, Params],
         a_hs: dict[int, Params],
         space: Fresh,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from l2lnp.backend import Array, array_module
 
 Scalar: TypeAlias = Any  # float, int, or an array ()
@@ -28,6 +30,17 @@ def _function(name: str) -> Any:
 
 
 cos, exp, log = map(_function, ("cos", "exp", "log"))
+
+
+def sign(x: Scalar) -> Scalar:
+    """Return -1, 0 or 1."""
+    return (x > 0) - (x < 0) if isinstance(x, int | float) else array_module(x).sign(x)
+
+
+def total(x: Array) -> Scalar:
+    """Return the sum of ``x``: on a device an array (), that nothing waits for."""
+    found = x.sum()
+    return float(found) if array_module(x) is np else found.astype(np.float64)
 
 
 def least(x: Scalar, bound: float) -> Scalar:

@@ -11,6 +11,7 @@ from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.execution import Execution
 from l2lnp.network import Evaluation
 from l2lnp.randomness import generator
+from l2lnp.scalars import Scalar
 from l2lnp.tasks.classification import Batch, Classification
 from l2lnp.tree import Layout, Moments
 
@@ -60,7 +61,7 @@ class ChangedCurvature:
         return self._with_changed_h(found), moments
 
     def adjoint(
-        self, theta: Array, batch: Batch, a_loss: float, a_g: Array | None, a_h: Array | None
+        self, theta: Array, batch: Batch, a_loss: Scalar, a_g: Array | None, a_h: Array | None
     ) -> Array:
         """Return a_theta; the cotangent of h goes back by the inverse permutation."""
         if a_h is not None:

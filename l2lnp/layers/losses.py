@@ -17,6 +17,7 @@ from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.errors import InputError
 from l2lnp.kernels import losses, twin
 from l2lnp.layers.base import Shape
+from l2lnp.scalars import Scalar, like
 
 
 class LossCache(NamedTuple):
@@ -45,7 +46,7 @@ class Loss:
         """Return h_z, the exact diagonal of the Hessian in z."""
         return cache.h
 
-    def adjoint(self, cache: LossCache, a_loss: float, a_g_z: Array | None, a_h_z: Array | None) -> Array:
+    def adjoint(self, cache: LossCache, a_loss: Scalar, a_g_z: Array | None, a_h_z: Array | None) -> Array:
         """Return a_z: the adjoint of loss, g_z and h_z in z. None stands for zero."""
         raise NotImplementedError
 
@@ -79,7 +80,7 @@ class SoftmaxCrossEntropy(Loss):
         softmax = twin(losses, z).softmax_cross_entropy(z, targets, n_total)
         return softmax.loss, LossCache(softmax.p, softmax.t, n_total, softmax.g, softmax.h)
 
-    def adjoint(self, cache: LossCache, a_loss: float, a_g_z: Array | None, a_h_z: Array | None) -> Array:
+    def adjoint(self, cache: LossCache, a_loss: Scalar, a_g_z: Array | None, a_h_z: Array | None) -> Array:
         # with v = p (a_g + (1 - 2 p) a_h) / N:  a_z = a_loss g_z + v - p sum_classes(v)
         p = cache.p
         a_p = array_module(p).zeros_like(p)
@@ -87,7 +88,7 @@ class SoftmaxCrossEntropy(Loss):
             a_p += a_g_z / cache.n_total
         if a_h_z is not None:
             a_p += (1 - 2 * p) * a_h_z / cache.n_total
-        return a_loss * self.backward(cache) + self.probabilities_adjoint(cache, a_p)
+        return like(a_loss, p) * self.backward(cache) + self.probabilities_adjoint(cache, a_p)
 
     def probabilities_adjoint(self, cache: LossCache, a_p: Array) -> Array:
         """a_z = p (a_p - sum_classes(p a_p)): the adjoint of p = softmax(z)."""
@@ -126,8 +127,8 @@ class MeanSquaredError(Loss):
         h = array_module(z).full_like(z, 1 / n_total)
         return 0.5 * (residual**2).sum() / n_total, LossCache(z, targets, n_total, residual / n_total, h)
 
-    def adjoint(self, cache: LossCache, a_loss: float, a_g_z: Array | None, a_h_z: Array | None) -> Array:
-        a_z = a_loss * self.backward(cache)
+    def adjoint(self, cache: LossCache, a_loss: Scalar, a_g_z: Array | None, a_h_z: Array | None) -> Array:
+        a_z = like(a_loss, cache.p) * self.backward(cache)
         return a_z if a_g_z is None else a_z + a_g_z / cache.n_total
 
     def hessian_root(self, cache: LossCache) -> Iterator[Array]:

@@ -52,7 +52,7 @@ class Cotangents:
     """Sums of the cotangents of `Signals`; features add to them."""
 
     like: Array
-    loss: float = 0.0
+    loss: Scalar = 0.0
     g: Array = field(init=False)
     h: Array = field(init=False)
     averages: dict[Average, Array] = field(default_factory=dict)

@@ -23,13 +23,13 @@ class WeightUnit:
         return array_module(theta).maximum(self._rms(theta), LEAST_UNIT)
 
     def adjoint(self, theta: Array, a_units: Array) -> Array:
-        """Return a_theta from the cotangents of the units: a_w = a_unit w / (n rms(w))."""
-        rms = self._rms(theta)
-        a_theta = array_module(theta).zeros_like(theta)
+        """Return a_theta for cotangents of the units: a_w = a_unit w / (n rms(w)), unless that is 0.001."""
+        xp, rms = array_module(theta), self._rms(theta)
+        moving, units = xp.where(rms > LEAST_UNIT, a_units, 0), xp.maximum(rms, LEAST_UNIT)
+        a_theta = xp.zeros_like(theta)
         for index, weights in enumerate(self._weights_of_tensors):
             w = self.layout.tensors[weights].coordinates
-            if rms[index] > LEAST_UNIT:
-                a_theta[w] += a_units[index] / (rms[index] * (w.stop - w.start)) * theta[w]
+            a_theta[w] += moving[index] / (units[index] * (w.stop - w.start)) * theta[w]
         return a_theta
 
     def _rms(self, theta: Array) -> Array:

@@ -47,8 +47,7 @@ class Blocks:
 
     def __init__(self, learner: JointLearner, task: Optimizee, xp: ModuleType) -> None:
         self._learner, self._task, self._xp = learner, task, xp
-        waits = learner.learns and learner.second_derivatives  # these ask for numbers on their way
-        self.length = 1 if xp is np or waits else STEPS
+        self.length = 1 if xp is np else STEPS
         self.why_one_by_one = None if self.length == 1 or is_wanted() else "L2LNP_CUDA_GRAPH=1 is not set"
         self._captured: CapturedStep | None = None
 

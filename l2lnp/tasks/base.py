@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from l2lnp.backend import Array
+from l2lnp.scalars import Scalar
 from l2lnp.tree import Layout, Moments
 
 
@@ -22,7 +23,9 @@ class Optimizee(Protocol):
     def evaluate(self, theta: Array, batch: Any, wants_h: bool) -> tuple[float, Array, Array | None]:
         """Return loss, g (P,) and, where wanted, h (P,): the diagonal of the Hessian, or an approximation."""
 
-    def adjoint(self, theta: Array, batch: Any, a_loss: float, a_g: Array | None, a_h: Array | None) -> Array:
+    def adjoint(
+        self, theta: Array, batch: Any, a_loss: Scalar, a_g: Array | None, a_h: Array | None
+    ) -> Array:
         """Return a_theta (P,): how a_loss loss + <a_g, g> + <a_h, h> moves with theta.
 
         None stands for zero. Used only for exact meta-gradients (``second_derivatives=True``).

@@ -15,6 +15,7 @@ from l2lnp.execution import Execution
 from l2lnp.layers import MeanSquaredError
 from l2lnp.network import Evaluation, Sequential
 from l2lnp.randomness import generator
+from l2lnp.scalars import Scalar
 from l2lnp.tree import Layout, Moments
 
 
@@ -79,7 +80,7 @@ class Classification:
         )
 
     def adjoint(
-        self, theta: Array, batch: Batch, a_loss: float, a_g: Array | None, a_h: Array | None
+        self, theta: Array, batch: Batch, a_loss: Scalar, a_g: Array | None, a_h: Array | None
     ) -> Array:
         """Return a_theta: how a_loss loss + <a_g, g> + <a_h, h> moves with theta."""
         mode = self.curvature or "hesscale"

@@ -8,6 +8,7 @@ from typing import Any
 from l2lnp.backend import Array
 from l2lnp.execution import Execution
 from l2lnp.network import Evaluation
+from l2lnp.scalars import Scalar
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
@@ -41,7 +42,9 @@ class Rescaled:
         loss, g, h = self.optimizee.evaluate(self.scale * theta, batch, wants_h)[:3]
         return Evaluation(loss, self.scale * g, None if h is None else self.scale**2 * h)
 
-    def adjoint(self, theta: Array, batch: Any, a_loss: float, a_g: Array | None, a_h: Array | None) -> Array:
+    def adjoint(
+        self, theta: Array, batch: Any, a_loss: Scalar, a_g: Array | None, a_h: Array | None
+    ) -> Array:
         """Return a_theta."""
         c = self.scale
         scaled_g = None if a_g is None else c * a_g

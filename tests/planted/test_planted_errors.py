@@ -181,8 +181,8 @@ PLANTED = [
     Planted(
         "step unit taken as constant",
         "optimizers/weight_unit.py",
-        "a_theta[w] += a_units",
-        "a_theta[w] += 0 * a_units",
+        "a_theta[w] += moving",
+        "a_theta[w] += 0 * moving",
         ("tests/optimizers/test_update_adjoint.py",),
     ),
     Planted(

@@ -138,25 +138,19 @@ def test_nothing_is_read_within_a_block(cupy, frozen, name):
     assert DEVICE.n_readings > before  # so readings are counted
 
 
+@pytest.mark.parametrize("settings", [COORDINATES, SIZE_OF_LOSS])
+@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("meta_loss", META_LOSSES)
-def test_no_meta_loss_is_read_within_a_block(cupy, meta_loss):
-    ends = []
+def test_no_meta_loss_is_read_within_a_block(cupy, meta_loss, exact, settings):
+    losses = []
     for xp in (np, cupy):
-        learner, task, training, batches = problem(xp, frozen=False)
-        learner.meta_loss = meta_loss
+        learner, task, training, batches = problem(xp, settings=settings, frozen=False)
+        learner.meta_loss, learner.second_derivatives = meta_loss, exact
         before = DEVICE.n_readings
-        *_, made = Blocks(learner, task, xp).through(training, batches)
+        made = list(Blocks(learner, task, xp).through(training, batches))
         assert DEVICE.n_readings == before
-        ends.append(made.training.phi)
-    for path, value in ends[0].items():
-        np.testing.assert_allclose(ends[1][path].get(), value, rtol=1e-3, atol=1e-4)
-
-
-def test_exact_meta_gradients_wait(cupy):
-    learner, task, *_ = problem(cupy, frozen=False)
-    learner.second_derivatives = True
-    assert Blocks(learner, task, cupy).length == 1
-    assert Blocks(*problem(np)[:2], np).length == 1
+        losses.append([one.report.loss for one in made])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 @pytest.mark.usefixtures("graphs")

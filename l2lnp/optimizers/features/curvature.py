@@ -8,6 +8,7 @@ from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.features.base import TINY, Feature
 from l2lnp.optimizers.features.gradient import LogSign
 from l2lnp.optimizers.signals import Average, Cotangents, Segments, Signals
+from l2lnp.scalars import like, sign, total
 
 DAMPING = 0.1
 
@@ -101,11 +102,11 @@ class LogNoise(Feature):
     ) -> None:
         """The logarithm's derivatives in v, k and f."""
         v, k, f = signals.averages[self.v], signals.averages[self.k], signals.loss
-        sign = (f > 0) - (f < 0)
-        a_product = -a_rows[0] / 5.0 / (k * abs(f) + TINY)
+        size = like(abs(f), k)
+        a_product = -a_rows[0] / 5.0 / (k * size + TINY)
         a.add(self.v, a_rows[0] / 5.0 / (v + TINY))
-        a.add(self.k, a_product * abs(f))
-        a.loss += float((a_product * k).sum()) * sign
+        a.add(self.k, a_product * size)
+        a.loss = a.loss + total(a_product * k) * sign(f)
 
 
 class Significance(Feature):
