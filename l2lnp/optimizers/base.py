@@ -96,7 +96,7 @@ class UpdateAdjoint(NamedTuple):
 
     phi: Phi
     state: State
-    loss: float
+    loss: Scalar
     g: Array
     h: Array | None
     theta: Array | None = None
