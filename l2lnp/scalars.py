@@ -37,10 +37,9 @@ def sign(x: Scalar) -> Scalar:
     return (x > 0) - (x < 0) if isinstance(x, int | float) else array_module(x).sign(x)
 
 
-def total(x: Array) -> Scalar:
-    """Return the sum of ``x``: on a device an array (), that nothing waits for."""
-    found = x.sum()
-    return float(found) if array_module(x) is np else found.astype(np.float64)
+def scalar(x: Array) -> Scalar:
+    """Return an array () as a number: on a device it stays one, in float64, that nothing waits for."""
+    return float(x) if array_module(x) is np else x.astype(np.float64)
 
 
 def least(x: Scalar, bound: float) -> Scalar:

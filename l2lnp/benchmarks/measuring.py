@@ -13,6 +13,7 @@ from l2lnp.benchmarks.goals import named_in_goals
 from l2lnp.benchmarks.jobs import JOBS, Contender, Job, lstm_step, meta, sweep
 from l2lnp.benchmarks.machine import lstm_floor_s, measure_limits
 from l2lnp.benchmarks.opponents import opponents_of
+from l2lnp.benchmarks.problems import StepProblem
 from l2lnp.benchmarks.timing import Neighbours, Times, time_alone, time_in_turns
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
@@ -42,8 +43,8 @@ def measure_jobs(
         others = neighbours.share()
         for contender, time, error in zip(contenders, times, errors, strict=True):
             rows.append(row(job, contender, threads, time) | {"errors": error, "others": others})
-        if name.startswith("lstm"):
-            floor_s = lstm_floor_s(limits, len(job.problem.inputs.g), threads)  # type: ignore[union-attr]
+        if isinstance(job.problem, StepProblem):
+            floor_s = lstm_floor_s(limits, len(job.problem.inputs.g), threads)
             rows.append(
                 row(job, Contender("floor", int), threads, Times(floor_s, floor_s, floor_s, floor_s, 0))
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -95,15 +96,15 @@ def lstm_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
     """Return ours of the job of one step of SLSTM."""
     host = job.problem
     assert isinstance(host, StepProblem)
-    execution, own = Execution(**ON_A_GPU), host.optimizer.layout
-    optimizer = make_optimizer("slstm", own, execution)
+    execution = Execution(**ON_A_GPU)
+    optimizer = replace(host.optimizer, execution=execution)
     rows = host.optimizer.coordinatewise(host.state)  # one chunk on a GPU
     state = {**host.state, "lstm": rows.reshape(-1), "chunk": execution.chunk}
     phi, state, inputs = moved(xp, (host.phi, state, host.inputs))
 
     def numbers(result: Any) -> dict[str, np.ndarray]:
         u, after = result
-        return {"u": to_host(u), "state": to_host(optimizer.coordinatewise(after))}  # type: ignore[attr-defined]
+        return {"u": to_host(u), "state": to_host(optimizer.coordinatewise(after))}
 
     nowhere = xp.zeros_like(inputs.g)  # from where theta goes to u
     return [DeviceContender("l2lnp", lambda: optimizer.step(phi, state, inputs, nowhere), numbers)]
@@ -140,9 +141,10 @@ def training_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
     def replayed(n: int = STEPS) -> Any:
         return captured.run(training, [batch] * n, losses, flag).theta
 
-    name = "l2lnp, slstm: step, one graph"
-    of_graph = lambda _: {"u": to_host(replayed(1)) - host.theta}  # noqa: E731
-    return [*found, DeviceContender(name, replayed, of_graph, per_call=STEPS)]
+    def of_graph(_: Any) -> dict[str, np.ndarray]:
+        return {"u": to_host(replayed(1)) - host.theta}
+
+    return [*found, DeviceContender("l2lnp, slstm: step, one graph", replayed, of_graph, per_call=STEPS)]
 
 
 def meta_gradient(xp: ModuleType, job: Job) -> list[DeviceContender]:
@@ -158,7 +160,7 @@ def meta_gradient(xp: ModuleType, job: Job) -> list[DeviceContender]:
         found.append(
             DeviceContender(
                 name,
-                lambda problem=problem: run_unroll(problem),  # type: ignore[misc]
+                partial(run_unroll, problem),
                 (lambda phi: {"a_phi": joined({k: to_host(v) for k, v in phi.items()})})
                 if name == "l2lnp"
                 else (lambda _: {}),
@@ -232,7 +234,8 @@ def measure_on_gpu(
         for opponent in against:
             theirs = opponents_of(job, opponent, on_gpu=True)
             for contender in theirs:
-                versions |= contender.versions  # type: ignore[attr-defined]
+                assert isinstance(contender, DeviceContender)
+                versions |= contender.versions
             contenders += theirs
         errors = checked(job, contenders)
         pool = xp.get_default_memory_pool().total_bytes()
@@ -240,8 +243,8 @@ def measure_on_gpu(
             contenders, times_ms(xp, contenders, repetitions), errors, strict=True
         ):
             rows.append(_row(job.name, contender.name, times) | {"errors": error, "pool_bytes": pool})
-        if name.startswith("lstm"):
-            floor_ms = 1e3 * lstm_floor_s(limits, len(job.problem.inputs.g))  # type: ignore[union-attr]
+        if isinstance(job.problem, StepProblem):
+            floor_ms = 1e3 * lstm_floor_s(limits, len(job.problem.inputs.g))
             rows.append(_row(job.name, "floor", [floor_ms]))
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -19,15 +19,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
 from l2lnp.meta.joint import adam_step, all_finite
 from l2lnp.meta.unroll import Step, Tape, updates_adjoint
 from l2lnp.optimizers.base import Context, Optimizer, Phi, State
 from l2lnp.randomness import generator
-from l2lnp.scalars import Scalar, like
+from l2lnp.scalars import Scalar, like, scalar
 from l2lnp.tasks.base import Optimizee
 
 TINY = 1e-20  # beside |u*|^2, for a teacher that stands still
@@ -97,19 +95,13 @@ def _phi_of(teacher: Optimizer, theta: Array) -> Phi:
     return {key: array_module(theta).asarray(value) for key, value in phi.items()}
 
 
-def _squared(v: Array) -> Scalar:
-    """Return |v|^2: on a device an array (), that nothing waits for."""
-    square = v @ v
-    return float(square) if array_module(v) is np else square.astype(np.float64)
-
-
 def imitation_gradient(
     optimizer: Optimizer, phi: Phi, tape: Tape, proposals: Sequence[Array], lessons: Sequence[Array]
 ) -> tuple[Scalar, Phi]:
     """Return D of the steps on ``tape``, and its derivative in ``phi``; the state before them is constant."""
     distance, a_u = 0.0, []
     for proposal, lesson in zip(proposals, lessons, strict=True):
-        error, scale = proposal - lesson, 1.0 / (len(lessons) * (_squared(lesson) + TINY))
-        distance = distance + scale * _squared(error)
+        error, scale = proposal - lesson, 1.0 / (len(lessons) * (scalar(lesson @ lesson) + TINY))
+        distance = distance + scale * scalar(error @ error)
         a_u.append(like(2.0 * scale, error) * error)
     return distance, updates_adjoint(optimizer, phi, tape, a_u, {})[0]

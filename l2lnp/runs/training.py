@@ -90,10 +90,11 @@ class _Session:
         blocks = Blocks(problem.learner, problem.task, problem.xp)
         while training.step < settings.steps and not (interrupted := is_interrupted()):
             batches = list(islice(drawn, self._steps_to_look(training.step, blocks.length)))
-            for step, training, report in blocks.run(training, batches):  # noqa: B020
-                if report.message is not None:
-                    self.watcher.message(f"step {step}: {report.message}")
-                self._record(step, training, report.loss)
+            for made in blocks.run(training, batches):
+                if made.report.message is not None:
+                    self.watcher.message(f"step {made.step}: {made.report.message}")
+                self._record(made.step, made.training, made.report.loss)
+                training = made.training
             if time.monotonic() >= self.next_save_s:
                 self._save(training)
             self._say_how(blocks)

@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moving import moved
 
-import l2lnp.kernels.cuda
 from l2lnp.kernels import products, reductions, twin
 from l2lnp.kernels.cuda import products as cuda_products
 
@@ -126,15 +125,16 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_error_is_seen(cupy, monkeypatch, name):
-    file, right, wrong = PLANTED[name]
-    original = l2lnp.kernels.cuda.source
-    assert right in original(file)
-    monkeypatch.setattr(l2lnp.kernels.cuda, "source", lambda f: original(f).replace(right, wrong))
+def test_a_planted_error_is_seen(cupy, plant, name):
+    plant(*PLANTED[name])
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(17, 715)), rng.normal(size=(715, 9))
-    with pytest.raises(AssertionError):  # noqa: PT012
+    stack = np.stack([b, 2 * b])
+
+    def check():
         assert_close(products.matmul(*moved(cupy, (a, b))), a @ b, np.float64)
-        stack = np.stack([b, 2 * b])
         assert_close(products.matmul(*moved(cupy, (a, stack))), a @ stack, np.float64)
         assert_close(twin(reductions, moved(cupy, a)).row_sums(moved(cupy, a)), a.sum(1), np.float64)
+
+    with pytest.raises(AssertionError):
+        check()

@@ -40,9 +40,8 @@ hidden_units = [4]
 """
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_episode_and_a_validation_wait_for_no_step(cupy, kind):
-    settings, distribution = replace(SETTINGS, **KINDS[kind]), Distribution("tiny", TINY)
+def assert_as_on_the_cpu(settings, distribution, cupy):
+    """Return the trainer on the device, where its episode began, and the readings on its way."""
     on_host = MetaTrainer(settings, distribution)
     trainer = MetaTrainer(settings, distribution, Execution(**ON_A_GPU), cupy)
     start = on_host.start()
@@ -50,31 +49,30 @@ def test_an_episode_and_a_validation_wait_for_no_step(cupy, kind):
     before = DEVICE.n_readings
     progress, again = trainer.run_episode(start)
     n_kept = len(start.phi) + sum(not isinstance(value, int) for value in start.meta.values())
-    assert DEVICE.n_readings - before == n_kept  # which come to the host at the end
+    n_readings = DEVICE.n_readings - before - n_kept  # but for what comes to the host at the end
     np.testing.assert_allclose(again.mean_loss, report.mean_loss, rtol=1e-3)
     for path, value in expected.phi.items():
         np.testing.assert_allclose(progress.phi[path], value, rtol=0, atol=2e-3)
+    return trainer, start, n_readings
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_episode_and_a_validation_wait_for_no_step(cupy, kind):
+    settings, distribution = replace(SETTINGS, **KINDS[kind]), Distribution("tiny", TINY)
+    trainer, start, n_readings = assert_as_on_the_cpu(settings, distribution, cupy)
+    assert n_readings == 0
     before = DEVICE.n_readings
     score = trainer.validate(start.phi)
     assert DEVICE.n_readings == before
-    assert score == pytest.approx(on_host.validate(start.phi), rel=1e-3)
+    assert score == pytest.approx(MetaTrainer(settings, distribution).validate(start.phi), rel=1e-3)
 
 
 def test_imitation_waits_once_in_an_unroll(cupy):
     settings, distribution, readings = replace(SETTINGS, imitation=1.0), Distribution("tiny", TINY), []
     for truncation in (5, 10):
         settings = replace(settings, truncation_steps=truncation)
-        on_host = MetaTrainer(settings, distribution)
-        trainer = MetaTrainer(settings, distribution, Execution(**ON_A_GPU), cupy)
-        start = on_host.start()
-        expected, report = on_host.run_episode(start)
-        before = DEVICE.n_readings
-        progress, again = trainer.run_episode(start)
-        n_kept = len(start.phi) + sum(not isinstance(value, int) for value in start.meta.values())
-        readings.append(DEVICE.n_readings - before - n_kept)
-        np.testing.assert_allclose(again.mean_loss, report.mean_loss, rtol=1e-3)
-        for path, value in expected.phi.items():
-            np.testing.assert_allclose(progress.phi[path], value, rtol=0, atol=2e-3)
+        _, start, n_readings = assert_as_on_the_cpu(settings, distribution, cupy)
+        readings.append(n_readings)
     n_unrolls = [SETTINGS.horizon_steps // truncation for truncation in (5, 10)]
     of_unroll = 1 + len(start.phi)  # its distance, and whether phi's gradients are finite
     assert readings == [n * of_unroll for n in n_unrolls]

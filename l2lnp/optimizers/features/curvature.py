@@ -8,7 +8,7 @@ from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.features.base import TINY, Feature
 from l2lnp.optimizers.features.gradient import LogSign
 from l2lnp.optimizers.signals import Average, Cotangents, Segments, Signals
-from l2lnp.scalars import like, sign, total
+from l2lnp.scalars import like, scalar, sign
 
 DAMPING = 0.1
 
@@ -106,7 +106,7 @@ class LogNoise(Feature):
         a_product = -a_rows[0] / 5.0 / (k * size + TINY)
         a.add(self.v, a_rows[0] / 5.0 / (v + TINY))
         a.add(self.k, a_product * size)
-        a.loss = a.loss + total(a_product * k) * sign(f)
+        a.loss = a.loss + scalar((a_product * k).sum()) * sign(f)
 
 
 class Significance(Feature):

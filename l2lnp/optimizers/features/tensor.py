@@ -8,7 +8,7 @@ from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.features.base import TINY, Feature
 from l2lnp.optimizers.features.curvature import DAMPING, damped_newton
 from l2lnp.optimizers.signals import Average, Cotangents, Segments, Signals
-from l2lnp.scalars import like, log, sign, total
+from l2lnp.scalars import like, log, scalar, sign
 
 LIMIT = 3.0  # of logarithms of sizes, after they are divided by 5
 LEAST = 1e-30  # beside means of squares
@@ -75,7 +75,7 @@ class GradientSize(Feature):
         a.g += tensors.spread(a_z) * (signals.g / size) / size
         a.units += a_z * tensors.counts(a_z) / signals.units
         f = signals.loss
-        a.loss = a.loss - total(a_z * tensors.counts(a_z)) * sign(f) / (abs(f) + TINY)
+        a.loss = a.loss - scalar((a_z * tensors.counts(a_z)).sum()) * sign(f) / (abs(f) + TINY)
 
 
 class NewtonSize(Feature):
