@@ -13,6 +13,7 @@ from l2lnp.errors import InputError, unknown_name
 NAMES = tuple(KNOWN)
 
 SUFFIXES = (".h5", ".hdf5")
+BUNDLED = "digits"  # the data set that comes with the package
 
 
 def load_dataset(
@@ -57,7 +58,7 @@ def find_file(name_or_path: str, data_dir: Path | None = None) -> Path:
     if name_or_path not in KNOWN and os.path.exists(name_or_path):
         raise InputError(f"{name_or_path} is no data set file: their names end in {' or '.join(SUFFIXES)}")
     known = known_dataset(name_or_path)
-    if name_or_path == "digits":
+    if name_or_path == BUNDLED:
         return bundled_file()
     path = (data_dir or cache_folder()) / f"{name_or_path}.h5"
     if not path.is_file():

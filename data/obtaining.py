@@ -11,7 +11,7 @@ from l2lnp.data.download import Report, download
 from l2lnp.data.hdf5 import write_dataset
 from l2lnp.data.hdf5_reading import verify_file
 from l2lnp.data.importing import Settings, import_pictures
-from l2lnp.data.loading import SUFFIXES, bundled_file, how_to_get, known_dataset
+from l2lnp.data.loading import BUNDLED, SUFFIXES, bundled_file, how_to_get, known_dataset
 from l2lnp.data.lock import locked
 from l2lnp.errors import InputError
 from l2lnp.execution import available_cores
@@ -43,7 +43,7 @@ def fetch_dataset(
         If no address serves a file.
     """
     known = known_dataset(name)
-    if name == "digits":
+    if name == BUNDLED:
         return bundled_file()
     if not known.downloads:
         raise InputError(f"data set '{name}' cannot be downloaded: {how_to_get(name, known)}")

@@ -29,5 +29,5 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
     """
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return InputError(f"unknown {what} '{name}': {hint}Known: {', '.join(known)}")
+    hint = f": did you mean '{near[0]}'? Known" if near else "; known"
+    return InputError(f"unknown {what} '{name}'{hint}: {', '.join(known)}")

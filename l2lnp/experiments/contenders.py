@@ -106,7 +106,9 @@ class Learned(NamedTuple):
         settings = dict(_assignment(part) for part in parts if part != "joint")
         shared = sorted((settings.keys() & vars(TrainSettings()).keys()) - OWN_SETTINGS)
         if shared:
-            raise InputError(f"--learned: '{shared[0]}' in '{text}' is the same for all contenders")
+            raise InputError(
+                f"--learned: '{shared[0]}' in '{text}' is the same for all contenders: leave it out"
+            )
         if file.startswith("random-"):
             return cls(name, None, file.removeprefix("random-"), True, settings)
         return cls(name, file, load_learned_optimizer(file).name, joint, settings)

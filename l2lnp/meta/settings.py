@@ -61,8 +61,10 @@ class MetaSettings:
         counts = ("n_episodes", "horizon_steps", "truncation_steps", "validate_every_episodes")
         least = dict.fromkeys((*counts, "n_validation_tasks", "validation_steps"), 1) | {"seed": 0}
         for name, bound in least.items():
-            if not bound <= (value := getattr(self, name)) <= LARGEST:
-                raise InputError(f"{name} must be at least {bound} and at most {LARGEST}, not {value}")
+            if (value := getattr(self, name)) < bound:
+                raise InputError(f"{name} must be at least {bound}, not {value}")
+            if value > LARGEST:
+                raise InputError(f"{name} must be at most {LARGEST}, not {value}")
         for name in ("meta_learning_rate", "clip_norm", "final_rate_share"):
             if not 0 < (number := getattr(self, name)) < inf:
                 raise InputError(f"{name} must be positive, not {number}")

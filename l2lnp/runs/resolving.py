@@ -9,6 +9,7 @@ from typing import Any
 
 from l2lnp.backend import load_backend
 from l2lnp.curvature import ADJOINT_MODES, BASIS_MODES, check_basis
+from l2lnp.data.loading import BUNDLED
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
@@ -44,6 +45,8 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
     values = {**vars(TrainSettings()), **how, **given, **_of_pretrained(given), "backend": backend}
     if values["dtype"] not in DTYPES:
         raise unknown_name("dtype", values["dtype"], DTYPES)
+    if values["data_dir"] is not None and values["data"] == BUNDLED:
+        raise InputError(f"--data-dir does not apply to {BUNDLED}: name the data set with --data")
     values.update(_of_optimizer(values, given))
     return TrainSettings(**{name: full_path(name, value) for name, value in values.items()})
 

@@ -58,6 +58,8 @@ def refused(capsys, *arguments):
         (["train", "--data", "digit"], "unknown data set 'digit': did you mean 'digits'"),
         (["train", "--data", "mnist"], "--data-dir"),
         (["train", "--data", "none.h5"], "none.h5"),
+        (["train", "--data-dir", "."], "--data-dir does not apply to digits: name the data set with --data"),
+        (["bench", "--jobs", "nosuch"], "unknown job 'nosuch'; known: sweep-small, "),
         (["train", "--network", "smal"], "unknown network 'smal': did you mean 'small'"),
         (["train", "--network", "none.toml"], "cannot read"),
         (["train", "--optimizer", "slsmt"], "unknown optimizer 'slsmt': did you mean 'slstm'"),
