@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -43,6 +44,12 @@ def to_host(a: Array) -> np.ndarray:
 def to_backend(xp: ModuleType, a: np.ndarray) -> Array:
     """Move the host array ``a`` to the library ``xp``; the inverse of `to_host`."""
     return a if xp is np else xp.asarray(a)
+
+
+@cache
+def moved_once(xp: ModuleType, numbers: tuple[int, ...]) -> Array:
+    """Return whole numbers as an array (n,) of ``xp``; on a device the same one at every call."""
+    return xp.asarray(np.array(numbers))
 
 
 def tree_to_host(tree: Mapping[str, Any]) -> dict[str, Any]:

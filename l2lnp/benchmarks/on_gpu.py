@@ -20,6 +20,7 @@ from l2lnp.benchmarks.opponents import check_names, opponents_of
 from l2lnp.benchmarks.problems import NetworkProblem, StepProblem, UnrollProblem, unroll_problem
 from l2lnp.errors import unknown_name
 from l2lnp.execution import ON_A_GPU, Execution
+from l2lnp.kernels.cuda.graph import Graph
 from l2lnp.meta.joint import JointLearner
 from l2lnp.optimizers import make_optimizer
 from l2lnp.runs.blocks import STEPS, Blocks
@@ -69,6 +70,15 @@ def _there(xp: ModuleType, problem: NetworkProblem) -> NetworkProblem:
     return replace(problem, theta=theta, batches=batches, execution=Execution(**ON_A_GPU))
 
 
+def in_graphs(xp: ModuleType, contenders: Sequence[DeviceContender]) -> list[DeviceContender]:
+    """Return ``contenders``, which launch kernel by kernel, and what they do as one CUDA graph each."""
+    found = list(contenders)
+    for contender in contenders:
+        graph = Graph(xp, contender.run)
+        found.append(replace(contender, name=f"{contender.name}, one graph", run=graph.launch))
+    return found
+
+
 def sweep(xp: ModuleType, job: Job) -> list[DeviceContender]:
     """Return ours of the job of g and h."""
     assert isinstance(job.problem, NetworkProblem)
@@ -79,17 +89,16 @@ def sweep(xp: ModuleType, job: Job) -> list[DeviceContender]:
         batch = problem.batches[0]
         return problem.network.evaluate(problem.theta, batch.x, batch.labels, curvature, execution)
 
-    return [
-        DeviceContender(
-            "l2lnp: g and h",
+    with_h, alone = (contender.flops for contender in job.contenders)
+    both = {
+        "l2lnp: g and h": (
             lambda: evaluate("hesscale"),
             lambda e: {"g": to_host(e.g), "h": to_host(e.h)},
-            job.contenders[0].flops,
+            with_h,
         ),
-        DeviceContender(
-            "l2lnp: g", lambda: evaluate(None), lambda e: {"g": to_host(e.g)}, job.contenders[1].flops
-        ),
-    ]
+        "l2lnp: g": (lambda: evaluate(None), lambda e: {"g": to_host(e.g)}, alone),
+    }
+    return in_graphs(xp, [DeviceContender(name, *how) for name, how in both.items()])
 
 
 def lstm_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
@@ -107,7 +116,8 @@ def lstm_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
         return {"u": to_host(u), "state": to_host(optimizer.coordinatewise(after))}
 
     nowhere = xp.zeros_like(inputs.g)  # from where theta goes to u
-    return [DeviceContender("l2lnp", lambda: optimizer.step(phi, state, inputs, nowhere), numbers)]
+    made = DeviceContender("l2lnp", lambda: optimizer.step(phi, state, inputs, nowhere), numbers)
+    return in_graphs(xp, [made])
 
 
 def training_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
@@ -166,7 +176,7 @@ def meta_gradient(xp: ModuleType, job: Job) -> list[DeviceContender]:
                 else (lambda _: {}),
             )
         )
-    return found
+    return in_graphs(xp, found)
 
 
 def slstm_learner(problem: NetworkProblem) -> tuple[JointLearner, Any]:

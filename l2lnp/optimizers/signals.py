@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -141,7 +143,9 @@ class Segments:
         xp, mine = array_module(values), values[..., self.first : self.first + len(self.sizes)]
         if len(self.sizes) == 1:
             return xp.broadcast_to(mine, (*values.shape[:-1], *self.sizes))
-        return xp.repeat(mine, self.sizes, axis=-1)
+        if xp is np:
+            return xp.repeat(mine, self.sizes, axis=-1)
+        return xp.take(mine, _tensor_of(xp, self.sizes), axis=-1)  # CuPy's repeat copies sizes from the host
 
     def counts(self, like: Array) -> Array:
         """Return the number of coordinates of each tensor, (n_tensors,), as an array like ``like``."""
@@ -156,3 +160,9 @@ class Segments:
         """Return the root mean square of x (n,) over each tensor; does not overflow where x does not."""
         xp = array_module(x)
         return (self.mean(xp.square(x, dtype=np.float64)) ** 0.5).astype(x.dtype)
+
+
+@cache
+def _tensor_of(xp: ModuleType, sizes: tuple[int, ...]) -> Array:
+    """Return for each coordinate the number of its tensor, on the device; moved there once."""
+    return xp.asarray(np.repeat(np.arange(len(sizes)), sizes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from l2lnp.backend import Array, array_module
+from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.optimizers.signals import Segments
 from l2lnp.tree import Layout
 
@@ -35,17 +35,14 @@ class WeightUnit:
     def _rms(self, theta: Array) -> Array:
         """Return for each tensor the root mean square of its layer's weights."""
         whole = Segments.of(self.layout, slice(0, self.layout.n_coordinates))
-        rms = whole.rms(theta)
-        chosen = array_module(theta).empty_like(rms)
-        for index, weights in enumerate(self._weights_of_tensors):
-            chosen[index] = rms[weights]
-        return chosen
+        xp = array_module(theta)
+        return xp.take(whole.rms(theta), moved_once(xp, self._weights_of_tensors))
 
     @cached_property
-    def _weights_of_tensors(self) -> list[int]:
+    def _weights_of_tensors(self) -> tuple[int, ...]:
         """For each tensor the index of its layer's weights "w" (or first tensor, where it has none)."""
         found: dict[int, int] = {}
         for index, tensor in reversed(list(enumerate(self.layout.tensors))):
             if tensor.name == "w" or tensor.layer not in found:
                 found[tensor.layer] = index
-        return [found[tensor.layer] for tensor in self.layout.tensors]
+        return tuple(found[tensor.layer] for tensor in self.layout.tensors)

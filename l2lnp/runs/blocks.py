@@ -48,7 +48,7 @@ class Blocks:
     def __init__(self, learner: JointLearner, task: Optimizee, xp: ModuleType) -> None:
         self._learner, self._task, self._xp = learner, task, xp
         self.length = 1 if xp is np else STEPS
-        self.why_one_by_one = None if self.length == 1 or is_wanted() else "L2LNP_CUDA_GRAPH=1 is not set"
+        self.why_one_by_one = None if self.length == 1 or is_wanted() else "L2LNP_CUDA_GRAPH=0 is set"
         self._captured: CapturedStep | None = None
 
     def run(self, training: Training, batches: Sequence[Batch]) -> Iterator[Made]:

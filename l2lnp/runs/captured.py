@@ -1,4 +1,4 @@
-"""A frozen training step as one CUDA graph: sweep, update and the new theta, replayed with one launch.
+"""A frozen training step as one CUDA graph (`l2lnp.kernels.cuda.graph`): sweep, update and the new theta.
 
 The step is `JointLearner.step` itself, run once while a stream records what it launches. Whatever
 changes between steps lies in arrays of fixed addresses: the mini-batch, theta, the optimizer's
@@ -8,15 +8,10 @@ Where not all steps do the same, as in the curvature basis, which is formed anew
 is of the steps in between (`l2lnp.optimizers.base.Optimizer.n_alike`), and the others are launched as ever.
 What stands still in between, axes and eigenvalues, is copied to its fixed address when it is new.
 
-What may be recorded is narrow: our kernels, and CuPy's elementwise ones. CuPy cannot record cuBLAS
-(`l2lnp.kernels.cuda.products` stands in for it); a copy from the host would be replayed from memory that
-is long in other use; and nothing can be read. All memory of the step comes from a pool of
-its own, which lives as long as the graph, so that nobody else gets what replays write to.
-
 Before it is used, a replay is compared with the same step launched kernel by kernel: where one number
 differs, or the step cannot be recorded, `CannotCaptureError` says why, and steps are launched as ever.
 
-No GPU has run this yet, so it is asked for by ``L2LNP_CUDA_GRAPH=1`` in the environment.
+``L2LNP_CUDA_GRAPH=0`` in the environment leaves graphs aside.
 """
 
 from __future__ import annotations
@@ -24,7 +19,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -32,14 +26,15 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.curvature import ADJOINT_MODES
+from l2lnp.kernels.cuda.graph import Graph
 from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.optimizers.base import State
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
 from l2lnp.workspace import Workspace
 
+MOST_COORDINATES = 1 << 21  # beyond, kernels take longer than their launches, and memory is dearer
 _COUNT = "t"  # of steps in a state, that numbers depend on; by other counts optimizers choose what they do
-_WARM_UPS = 2  # kernels are compiled and loaded, the pool is filled
 
 
 class CannotCaptureError(Exception):
@@ -47,8 +42,8 @@ class CannotCaptureError(Exception):
 
 
 def is_wanted() -> bool:
-    """Return whether the environment asks for graphs."""
-    return os.environ.get("L2LNP_CUDA_GRAPH") == "1"
+    """Return whether the environment allows graphs."""
+    return os.environ.get("L2LNP_CUDA_GRAPH") != "0"
 
 
 class CapturedStep:
@@ -70,21 +65,17 @@ class CapturedStep:
         self._task = replace(task, execution=execution)
         self._learner = copy.copy(learner)
         self._learner.optimizer = replace(learner.optimizer, execution=execution)
-        self._stream, self._pool = xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
-        xp.cuda.Device().synchronize()
+        self._batch = Batch(0, batch.x.copy(), batch.labels.copy())
+        self._loss = xp.zeros(1, np.float64)
+        self._flag: Array = xp.zeros(1, np.int32)
+        self._learner.flag = self._flag
+        self._static = self._on_device(training)
+        self._still: frozenset[str] = frozenset()  # what such steps leave as it is, of the state
+        self._sources: dict[str, Array] = {}  # where it was copied from
+        self._per_step: dict[str, int] = {}  # what a step adds to the counts
         try:
-            with xp.cuda.using_allocator(self._pool.malloc), self._stream:
-                self._batch = Batch(0, batch.x.copy(), batch.labels.copy())
-                self._loss = xp.zeros(1, np.float64)
-                self._flag: Array = xp.zeros(1, np.int32)
-                self._learner.flag = self._flag
-                self._static = self._on_device(training)
-                self._still: frozenset[str] = frozenset()  # what such steps leave as it is, of the state
-                self._sources: dict[str, Array] = {}  # where it was copied from
-                self._per_step: dict[str, int] = {}  # what a step adds to the counts
-                self._graph = self._record(training)
-                self._compare(training)
-                self._stream.synchronize()
+            self._graph = Graph(xp, self._step)
+            self._compare(training)
         except (NotImplementedError, RuntimeError, MemoryError, TypeError) as error:
             raise CannotCaptureError(str(error).strip().partition("\n")[0] or repr(error)) from error
 
@@ -122,34 +113,15 @@ class CapturedStep:
     def _count(self, n: int) -> Array:
         return self._xp.asarray(np.array(float(n)))
 
-    def _record(self, training: Training) -> Any:
-        for _ in range(_WARM_UPS):
-            self._note(self._step().state)
-        self._stream.synchronize()
-        self._load(training)
-        self._stream.synchronize()
-        self._stream.begin_capture()
-        try:
-            self._step()
-        except BaseException:
-            self._abandon()
-            raise
-        return self._stream.end_capture()
-
-    def _abandon(self) -> None:
-        """Leave the capture, which may be broken already."""
-        with suppress(RuntimeError):
-            self._stream.end_capture()
-
-    def _step(self) -> Training:
-        """Make one step in place, and return what it gave."""
+    def _step(self) -> None:
+        """Make one step in place."""
         self._learner.resume(self._static)
         after, report = self._learner.step(self._static, self._task, self._batch)
+        self._note(after.state)
         self._loss[...] = report.loss
         for mine, new in zip(_changing(self._static), _changing(after), strict=True):
             if new is not mine:
                 mine[...] = new
-        return after
 
     def _note(self, after: State) -> None:
         """Take note of what a step leaves as it is, and of what it adds to whole numbers."""
@@ -201,6 +173,8 @@ def _checked(learner: JointLearner, task: Optimizee, training: Training) -> Clas
         raise CannotCaptureError("the optimizer is learned on the way")
     if not optimizer.n_alike(training.state, 1):
         raise CannotCaptureError("the next step is of another kind than most")
+    if training.theta.size > MOST_COORDINATES:
+        raise CannotCaptureError(f"beyond {MOST_COORDINATES:,} parameters launches no longer matter")
     if not isinstance(task, Classification):
         raise CannotCaptureError("the task is another's, changed")
     if optimizer.uses_curvature and task.curvature not in ADJOINT_MODES:

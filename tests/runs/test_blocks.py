@@ -13,6 +13,7 @@ from l2lnp.execution import ON_A_GPU, Execution
 from l2lnp.kernels.cuda import products
 from l2lnp.meta.joint import META_LOSSES, JointLearner
 from l2lnp.optimizers import make_optimizer
+from l2lnp.runs import captured
 from l2lnp.runs.blocks import STEPS, Blocks
 from l2lnp.runs.captured import CannotCaptureError, CapturedStep
 from l2lnp.tasks.classification import Batch, Classification
@@ -79,6 +80,12 @@ def assert_as_on_the_cpu(cupy, **kind):
         }
         assert_same(ours.theta, theirs.theta, cupy, rtol=1e-3, atol=1e-4)
     return blocks
+
+
+@pytest.fixture(autouse=True)
+def launched(monkeypatch):
+    """Steps are launched kernel by kernel, where a test does not ask for graphs."""
+    monkeypatch.setenv("L2LNP_CUDA_GRAPH", "0")
 
 
 @pytest.fixture
@@ -208,11 +215,13 @@ def test_a_replay_that_gives_other_numbers_is_not_used(cupy, monkeypatch):
     assert "other numbers" in blocks.why_one_by_one
 
 
-def test_graphs_are_asked_for(cupy, monkeypatch):
-    monkeypatch.delenv("L2LNP_CUDA_GRAPH", raising=False)
+def test_graphs_can_be_left_aside(cupy, monkeypatch):
     *_, blocks = ran(cupy)
     assert blocks._captured is None
     assert "L2LNP_CUDA_GRAPH" in blocks.why_one_by_one
+    monkeypatch.delenv("L2LNP_CUDA_GRAPH")
+    *_, blocks = ran(cupy)
+    assert blocks._captured is not None
 
 
 @pytest.mark.parametrize("network", ["convolutional", "max_pooling"])
@@ -230,6 +239,14 @@ def test_a_graph_between_two_refreshes_of_the_basis(cupy, monkeypatch, network, 
         k: v for k, v in training.state.items() if type(v) is int
     }
     assert_same(by_graph.theta, training.theta.get(), cupy, rtol=0)
+
+
+@pytest.mark.usefixtures("graphs")
+def test_large_networks_are_not_captured(cupy, monkeypatch):
+    monkeypatch.setattr(captured, "MOST_COORDINATES", 10)
+    *_, blocks = ran(cupy)
+    assert blocks._captured is None
+    assert "beyond 10 parameters" in blocks.why_one_by_one
 
 
 @pytest.mark.parametrize("every", [2, 4])

@@ -15,7 +15,7 @@ _FROM_HOST = ("asarray", "array", "asanyarray")  # the functions that take NumPy
 _UNINITIALISED = ("empty", "empty_like")
 _ELEMENTWISE = (  # and copies on the device; beside them all ufuncs but matmul
     *("where", "clip", "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "ascontiguousarray"),
-    *("stack", "concatenate", "repeat", "arange", "eye", "copy", "array", "asarray", "isfinite"),
+    *("stack", "concatenate", "repeat", "take", "arange", "eye", "copy", "array", "asarray", "isfinite"),
 )
 _VIEWS = ("broadcast_to", "moveaxis", "transpose", "reshape", "ravel", "diagonal", "expand_dims", "squeeze")
 _MOST_COPIED_ONE_BY_ONE = 8  # arrays; CuPy sends the addresses of more from the host
@@ -144,6 +144,8 @@ def _refuse_in_capture(name, kind, given):
         DEVICE.refuse(f"{name} is not to be captured")
     elif name in ("stack", "concatenate") and len(given[0]) > _MOST_COPIED_ONE_BY_ONE:
         DEVICE.refuse("the addresses of many arrays come from the host")
+    elif name == "repeat" and not isinstance(given[1], int):
+        DEVICE.refuse("how often each is repeated comes from the host")
 
 
 def _as_strided(x, shape=None, strides=None):
