@@ -30,12 +30,12 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.kernels import lstm, lstm_adjoint, twin
 from l2lnp.kernels.lstm import BLOCK, Sizes, Weights
-from l2lnp.optimizers import lstm_update
+from l2lnp.optimizers import lstm_update, preprocessing
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.chunks import Chunk, Span, cut, groups, join
 from l2lnp.optimizers.features import FEATURES
-from l2lnp.optimizers.lstm_update import Step, headed, tapes
-from l2lnp.optimizers.preprocessing import Preprocessing, Statistics
+from l2lnp.optimizers.lstm_update import Step, headed, scales_of, tapes
+from l2lnp.optimizers.preprocessing import Observed, Preprocessing
 from l2lnp.optimizers.signals import Segments
 from l2lnp.optimizers.weight_unit import WeightUnit
 from l2lnp.scalars import Scalar, like
@@ -185,7 +185,7 @@ class LSTM(Optimizer):
     def _made(self, phi: Phi, state: State, inputs: Inputs, theta: Array | None) -> tuple[Array, State]:
         """Return theta after the step, or u (P,) where no theta is given, and the next state."""
         inputs, t, xp = self._checked(inputs), state["t"] + 1, array_module(inputs.g)
-        moments, statistics = self._observe(state["moments"], t, inputs)
+        moments, statistics, units = self._observe(state["moments"], t, inputs)
         before, spans, kernels = self._lstm(state), self._spans(1), twin(lstm_update, inputs.g)
         after = self._execution.workspace.lend(before.shape, before)
         step = Step(
@@ -198,7 +198,8 @@ class LSTM(Optimizer):
             moments=moments,
             statistics=statistics,
             tensors=self._tensors,
-            scales=self._scales(inputs),
+            factor=self._factor(inputs),
+            units=units if self.step_unit == "weights" else None,
             kept=1.0 if theta is None else self.kept(inputs.context),
             theta=theta,
             before=before,
@@ -213,18 +214,18 @@ class LSTM(Optimizer):
     ) -> UpdateAdjoint:
         """Adjoint of `update`, through the LSTM, the features and the statistics of tensors."""
         inputs = self._checked(inputs)
-        moments, statistics = self._observe(state["moments"], state["t"] + 1, inputs)
+        observed = self._observe(state["moments"], state["t"] + 1, inputs)
         a_rows = array_module(a_u).empty((self._sizes.n_features, a_u.size), a_u.dtype)
         output = array_module(a_u).empty_like(a_u)
-        a_phi, a_lstm = self._bptt(phi, state, [inputs], [statistics], [a_u], a_state, a_rows, output)
+        a_phi, a_lstm = self._bptt(phi, state, [inputs], [observed], [a_u], a_state, a_rows, output)
         a_moments, a = self._preprocessing.adjoint(
             a_rows,
             a_state.get("moments"),
-            moments,
+            observed.moments,
             state["t"] + 1,
             inputs,
-            self._units(inputs),
-            statistics,
+            observed.units,
+            observed.statistics,
             self._tensors,
         )
         a_h = None if inputs.h is None else a.h
@@ -239,11 +240,12 @@ class LSTM(Optimizer):
         The moving averages depend on g and h alone and so are constants too: their
         cotangents, which nothing here depends on, are left out of ``a_state``.
         """
-        moments, statistics = state["moments"], []
+        moments, observed = state["moments"], []
         for t, inputs in enumerate(steps, state["t"] + 1):
-            moments, of_tensors = self._observe(moments, t, self._checked(inputs))
-            statistics.append(of_tensors)
-        a_phi, a_lstm = self._bptt(phi, state, steps, statistics, a_u, a_state)
+            seen = self._observe(moments, t, self._checked(inputs))
+            moments = seen.moments
+            observed.append(seen._replace(moments=None))  # of all steps they would take too much memory
+        a_phi, a_lstm = self._bptt(phi, state, steps, observed, a_u, a_state)
         return a_phi, {"lstm": a_lstm}
 
     def _bptt(
@@ -251,7 +253,7 @@ class LSTM(Optimizer):
         phi: Phi,
         state: State,
         steps: Sequence[Inputs],
-        statistics: Sequence[Statistics],
+        observed: Sequence[Observed],
         a_u: Sequence[Array],
         a_state: State,
         a_rows: Array | None = None,
@@ -262,13 +264,13 @@ class LSTM(Optimizer):
         For a single step, fill ``a_rows`` (F, P), and ``outputs`` (P,) with the update before it is scaled.
         """
         xp, weights, before = array_module(*a_u), self._fold(phi), self._lstm(state)
-        scales = [self._scales(inputs) for inputs in steps]
+        scales = [self._scales(inputs, seen) for inputs, seen in zip(steps, observed, strict=True)]
         spans, kernels, adjoint = self._spans(len(steps)), twin(lstm, before), twin(lstm_adjoint, before)
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(before)
 
         def run(index: int) -> list[Weights]:
             span, space, a = spans[index], self._space(), []
-            rows = self._rows(span, state, steps, statistics)
+            rows = self._rows(span, state, steps, observed)
             a_heads = [
                 span.tensors.spread(scale) * a_u_t[span.coordinates]
                 for scale, a_u_t in zip(scales, a_u, strict=True)
@@ -299,16 +301,14 @@ class LSTM(Optimizer):
         }
         return a_phi, a_lstm
 
-    def _rows(
-        self, span: Span, state: State, steps: Sequence[Inputs], statistics: Sequence[Statistics]
-    ) -> Array:
+    def _rows(self, span: Span, state: State, steps: Sequence[Inputs], observed: Sequence[Observed]) -> Array:
         """Return the features (T, F, n) of all steps over a span, in the arena."""
         moments = state["moments"][:, span.coordinates]
         rows = self._space().empty("features", (len(steps), self._sizes.n_features, span.n), moments)
         for t, inputs in enumerate(map(span.of, steps)):
             moments = self._preprocessing.advance(moments, inputs)
             self._preprocessing.fill(
-                rows[t], moments, state["t"] + 1 + t, inputs, statistics[t], span.tensors
+                rows[t], moments, state["t"] + 1 + t, inputs, observed[t].statistics, span.tensors
             )
         return rows
 
@@ -317,31 +317,28 @@ class LSTM(Optimizer):
             return a_head
         return a_head * (1.0 - array_module(output).tanh(output) ** 2)
 
-    def _observe(self, moments: Array, t: int, inputs: Inputs) -> tuple[Array, Statistics]:
-        after = self._preprocessing.advance(moments, inputs)
-        units = self._units(inputs)
-        return after, self._preprocessing.statistics(after, t, inputs, units, self._tensors)
+    def _observe(self, moments: Array, t: Scalar, inputs: Inputs) -> Observed:
+        unit = self._weight_unit if self.uses_theta else None
+        seen: Observed = twin(preprocessing, inputs.g).observe(
+            self._preprocessing, moments, t, inputs, unit, self._tensors
+        )
+        return seen
 
-    def _units(self, inputs: Inputs) -> Array | None:
-        """Return the size of the weights for each tensor, (n_tensors,), where anything goes by it."""
-        return self._weight_unit.of_tensors(inputs.theta) if self.uses_theta else None
-
-    def _scales(self, inputs: Inputs) -> Array:
+    def _scales(self, inputs: Inputs, observed: Observed) -> Array:
         """Return what the output is multiplied by for each tensor, (n_tensors,)."""
-        factor, xp = self._factor(inputs), array_module(inputs.g)
-        if self.step_unit == "fixed":
-            return factor * xp.ones(len(self.layout.tensors), inputs.g.dtype)
-        return factor * self._weight_unit.of_tensors(inputs.theta)
+        units = observed.units if self.step_unit == "weights" else None
+        return scales_of(self._factor(inputs), units, inputs.g, len(self._tensors.sizes))
 
     def _factor(self, inputs: Inputs) -> Scalar:
-        return like(self.output_scale * self.scheduled(inputs.context), inputs.g)
+        return self.output_scale * self.scheduled(inputs.context)
 
     def _theta_adjoint(self, inputs: Inputs, a_output: Array, a_units: Array) -> Array | None:
         """Return a_theta from the mean cotangent over each tensor of its scale, and that of the units."""
         if not self.uses_theta:
             return None
         if self.step_unit == "weights":
-            a_units = a_units + self._factor(inputs) * a_output * self._tensors.counts(a_output)
+            factor = like(self._factor(inputs), a_output)
+            a_units = a_units + factor * a_output * self._tensors.counts(a_output)
         return self._weight_unit.adjoint(inputs.theta, a_units)
 
     def _checked(self, inputs: Inputs) -> Inputs:

@@ -2,7 +2,7 @@
 
     x         = features(g, h, loss, moving averages)
     o, state' = LSTM(state, x)
-    u         = scale o    or    scale tanh(o)
+    u         = factor unit o    or    factor unit tanh(o)
     theta'    = kept theta + u                      where theta is given
 
 Here one array pass follows the other; the twin for CuPy's arrays, in `l2lnp.kernels.cuda`, is one kernel.
@@ -11,16 +11,16 @@ Here one array pass follows the other; the twin for CuPy's arrays, in `l2lnp.ker
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels import lstm, twin
-from l2lnp.kernels.lstm import Sizes, Tape, Weights
+from l2lnp.kernels.lstm import Sizes, Tape
 from l2lnp.optimizers.base import Inputs, moved
 from l2lnp.optimizers.chunks import Chunk, Span
 from l2lnp.optimizers.preprocessing import Preprocessing, Statistics
 from l2lnp.optimizers.signals import Segments
-from l2lnp.scalars import Scalar
+from l2lnp.scalars import Scalar, like
 from l2lnp.workspace import Fresh
 
 
@@ -30,13 +30,14 @@ class Step(NamedTuple):
     sizes: Sizes
     preprocessing: Preprocessing
     head: str
-    weights: Mapping[str, Weights]  # by group of layers
+    weights: Mapping[str, Any]  # by group of layers, as `fold` gives them
     t: Scalar  # from 1
     inputs: Inputs
     moments: Array  # (n_moments, P) after the step
     statistics: Statistics
     tensors: Segments  # all of them
-    scales: Array  # (n_tensors,)
+    factor: Scalar  # of all updates
+    units: Array | None  # (n_tensors,) in which steps are measured, or None: 1
     kept: Scalar
     theta: Array | None  # (P,) before the step
     before: Array  # states ((2 S1 + 2 S2) P,), chunk by chunk
@@ -62,8 +63,14 @@ def update(step: Step, span: Span, space: Fresh) -> None:
         tape.features(0)[...] = rows[:, span.place(chunk)]
         output[span.place(chunk)] = kernels.advance(step.weights[chunk.group], tape, 0)
         kernels.end(step.sizes, tape, after)
-    u = span.tensors.spread(step.scales) * headed(step.head, output)
+    scales = scales_of(step.factor, step.units, output, len(step.tensors.sizes))
+    u = span.tensors.spread(scales) * headed(step.head, output)
     output[...] = u if step.theta is None else moved(step.theta[here], step.kept, u)
+
+
+def scales_of(factor: Scalar, units: Array | None, a: Array, n_tensors: int) -> Array:
+    """Return what outputs are multiplied by for each tensor, (n_tensors,) of the dtype of ``a``."""
+    return like(factor, a) * (array_module(a).ones(n_tensors, a.dtype) if units is None else units)
 
 
 def headed(head: str, output: Array) -> Array:
@@ -72,12 +79,12 @@ def headed(head: str, output: Array) -> Array:
 
 
 def tapes(
-    sizes: Sizes, span: Span, n_steps: int, like: Array, space: Fresh, is_kept: bool = True
+    sizes: Sizes, span: Span, n_steps: int, a: Array, space: Fresh, is_kept: bool = True
 ) -> Iterator[tuple[Chunk, Tape]]:
     """Yield each chunk of ``span`` with a tape; chunks of the same size use the same."""
     n = 0
     for chunk in span.chunks:
         if chunk.n != n:
             n = chunk.n
-            tape = twin(lstm, like).blank_tape(sizes, n_steps, n, like, space, is_kept)
+            tape = twin(lstm, a).blank_tape(sizes, n_steps, n, a, space, is_kept)
         yield chunk, tape

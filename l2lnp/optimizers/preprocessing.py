@@ -1,11 +1,11 @@
-"""The features of a learned optimizer, one above the other."""
+"""The features of a learned optimizer, one above the other, and the averages and means they are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels import twin
@@ -19,8 +19,32 @@ from l2lnp.optimizers.signals import (
     advance_adjoint,
     look,
 )
+from l2lnp.optimizers.weight_unit import WeightUnit
+from l2lnp.scalars import Scalar
 
-Statistics: TypeAlias = list[Array | None]  # of each feature, (n_statistics, n_tensors) or None
+Statistics: TypeAlias = Array | None  # (n_statistics, n_tensors) of all features, or None: they have none
+
+
+class Observed(NamedTuple):
+    """What a step sees beside its inputs."""
+
+    moments: Array  # (n_moments, P) after the step
+    statistics: Statistics
+    units: Array | None  # (n_tensors,) sizes of the weights, where anything goes by them
+
+
+def observe(
+    preprocessing: Preprocessing,
+    moments: Array,
+    t: Scalar,
+    inputs: Inputs,
+    weight_unit: WeightUnit | None,
+    tensors: Segments,
+) -> Observed:
+    """Return the moments after step ``t`` (from 1), and what whole tensors have in common."""
+    after = preprocessing.advance(moments, inputs)
+    units = None if weight_unit is None else weight_unit.of_tensors(inputs.theta)
+    return Observed(after, preprocessing.statistics(after, t, inputs, units, tensors), units)
 
 
 @dataclass(frozen=True)
@@ -70,7 +94,8 @@ class Preprocessing:
     ) -> Statistics:
         """Return what whole tensors have in common at step ``t``; moments (n_moments, P) after it."""
         seen = look(self.averages, moments, t, inputs, units, self._in_statistics)
-        return [feature.statistics(seen, tensors) for feature in self.features]
+        found = [s for feature in self.features if (s := feature.statistics(seen, tensors)) is not None]
+        return array_module(*found).concatenate(found) if found else None
 
     def fill(
         self, rows: Array, moments: Array, t: int, inputs: Inputs, statistics: Statistics, tensors: Segments
@@ -78,7 +103,7 @@ class Preprocessing:
         """Fill ``rows`` (F, n) with the features of coordinates that run through ``tensors``."""
         seen = look(self.averages, moments, t, inputs)
         filled = 0
-        for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
+        for feature, of_tensors in self._with(statistics, tensors):
             for row in feature.rows(seen, of_tensors):
                 rows[filled] = row
                 filled += 1
@@ -101,13 +126,17 @@ class Preprocessing:
         seen = look(self.averages, moments, t, inputs, units)
         a = Cotangents(inputs.g)
         used = 0
-        for feature, of_tensors in zip(self.features, _spread(statistics, tensors), strict=True):
+        for feature, of_tensors in self._with(statistics, tensors):
             feature.adjoint(seen, of_tensors, tensors, a_rows[used : used + feature.n_rows], a)
             used += feature.n_rows
         if a_moments is None:
             a_moments = array_module(moments).zeros_like(moments)
         return advance_adjoint(self.averages, t, inputs, a, a_moments), a
 
-
-def _spread(statistics: Statistics, tensors: Segments) -> Statistics:
-    return [None if s is None else tensors.spread(s) for s in statistics]
+    def _with(self, statistics: Statistics, tensors: Segments) -> Iterator[tuple[Feature, Statistics]]:
+        """Yield each feature with its statistics, spread over the coordinates of ``tensors``."""
+        spread, start = None if statistics is None else tensors.spread(statistics), 0
+        for feature in self.features:
+            stop = start + feature.n_statistics
+            yield feature, spread[start:stop] if spread is not None and feature.n_statistics else None
+            start = stop

@@ -27,7 +27,7 @@ class WeightUnit:
         xp, rms = array_module(theta), self._rms(theta)
         moving, units = xp.where(rms > LEAST_UNIT, a_units, 0), xp.maximum(rms, LEAST_UNIT)
         a_theta = xp.zeros_like(theta)
-        for index, weights in enumerate(self._weights_of_tensors):
+        for index, weights in enumerate(self.weights_of_tensors):
             w = self.layout.tensors[weights].coordinates
             a_theta[w] += moving[index] / (units[index] * (w.stop - w.start)) * theta[w]
         return a_theta
@@ -36,10 +36,10 @@ class WeightUnit:
         """Return for each tensor the root mean square of its layer's weights."""
         whole = Segments.of(self.layout, slice(0, self.layout.n_coordinates))
         xp = array_module(theta)
-        return xp.take(whole.rms(theta), moved_once(xp, self._weights_of_tensors))
+        return xp.take(whole.rms(theta), moved_once(xp, self.weights_of_tensors))
 
     @cached_property
-    def _weights_of_tensors(self) -> tuple[int, ...]:
+    def weights_of_tensors(self) -> tuple[int, ...]:
         """For each tensor the index of its layer's weights "w" (or first tensor, where it has none)."""
         found: dict[int, int] = {}
         for index, tensor in reversed(list(enumerate(self.layout.tensors))):

@@ -7,9 +7,11 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import l2lnp.kernels.cuda
+from l2lnp.kernels.cuda.lstm import Tiling, tiling_for
 from l2lnp.kernels.cuda.lstm_update import compiled_for
 from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing
@@ -17,7 +19,8 @@ from l2lnp.optimizers.preprocessing import Preprocessing
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
-ONE, TWO = {"COLUMNS": 1, "SHARED": 0}, {"COLUMNS": 2, "SHARED": 1}
+FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}
+MANY = tiling_for(1 << 20, np.dtype(np.float32)).defines() | {"SHARED": 1}
 
 
 def of_features(names):
@@ -26,20 +29,19 @@ def of_features(names):
     return compiled_for(preprocessing, "tanh") | {"F": preprocessing.n_rows}
 
 
-AVERAGES = {"AVERAGES": 3, "DECAYS": "0.95,0.95,0.9", "OBSERVED": "G,G_SQUARED,H_SIZE"}
 TILE = {"ROWS": 64, "COLUMNS": 64}
 DEFINES_OF_OTHERS = {
     "windows.cu": {},
     "losses.cu": {},
     "products.cu": TILE,
     "reductions.cu": {},
-    "signals.cu": AVERAGES,
+    "signals.cu": of_features(FEATURES) | {"UNITS": 1},
 }
 DEFINES = {
-    ("lstm.cu", "float"): LSTM | {"F": 4} | TWO,
-    ("lstm.cu", "double"): LSTM | {"F": 4} | ONE,
-    ("lstm_update.cu", "float"): LSTM | of_features(FEATURES) | TWO,
-    ("lstm_update.cu", "double"): LSTM | of_features(["rnnprop", "gradient_size"]) | ONE,
+    ("lstm.cu", "float"): LSTM | {"F": 4} | MANY,
+    ("lstm.cu", "double"): LSTM | {"F": 4} | FEW,
+    ("lstm_update.cu", "float"): LSTM | of_features(FEATURES) | MANY,
+    ("lstm_update.cu", "double"): LSTM | of_features(["rnnprop", "gradient_size"]) | FEW,
     **{(file, real): defines for file, defines in DEFINES_OF_OTHERS.items() for real in ("float", "double")},
 }
 

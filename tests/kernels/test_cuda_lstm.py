@@ -86,10 +86,23 @@ def test_the_sizes_of_the_paper(cupy, dtype):
     assert_close(*both(cupy, lstm.Sizes(4, (20, 20)), 150, dtype), dtype)
 
 
+TILINGS = [(1, 1, 64), (2, 1, 128), (4, 1, 64), (1, 4, 128), (2, 8, 64), (1, 4, 256)]
+
+
 @pytest.mark.parametrize("n", [1, 128, 129, 400])
-def test_two_coordinates_a_thread(cupy, monkeypatch, n):
-    monkeypatch.setattr(cuda_lstm, "_MANY", 1)
+@pytest.mark.parametrize("tiling", TILINGS, ids=str)
+def test_however_a_step_is_dealt_out(cupy, monkeypatch, tiling, n):
+    tiling = cuda_lstm.Tiling(*tiling)
+    monkeypatch.setattr(cuda_lstm, "tiling_for", lambda n, dtype: tiling)
     assert_close(*both(cupy, SMALL, n, np.float32), np.float32)
+
+
+def test_many_coordinates_are_dealt_out_otherwise_than_few():
+    few, many = (cuda_lstm.tiling_for(n, np.dtype(np.float32)) for n in (1000, 1 << 20))
+    assert few.parts > 1
+    assert many.columns > 1
+    assert many.defines()["BOUNDS"] == many.threads
+    assert cuda_lstm.Tiling(2, 1, 128, 3).defines()["BOUNDS"] == "128, 3"
 
 
 def test_weights_that_do_not_fit_in_shared_memory(cupy, monkeypatch):
@@ -130,18 +143,22 @@ def test_wrong_arguments_are_refused(cupy):
 
 
 PLANTED = {
-    "forget gate on the new cell": ("a[v].f * before[(HIDDEN + j)", "a[v].f * before[(j)"),
+    "forget gate on the cell of the next unit": ("a[v].f * c[v]", "a[v].f * next[v]"),
+    "tanh of another": ("1 - 2 * inverse(1 + power_of_2(2 * LOG2_E", "1 - 2 * inverse(1 + power_of_2(LOG2_E"),
+    "gates of another": ("const int next = k < K ? S * K : S;", "const int next = S;"),
     "slope of tanh": ("1 - g.n * g.n", "1 - g.n"),
     "slope of a sigmoid": ("s * g.o * (1 - g.o)", "s * g.o"),
     "cell not carried": ("a_cell *= g.f;", ""),
     "second layer's inputs": ("+= a_x[k];", "= a_x[k];"),
-    "bias forgotten": ("a[v] = w[K];", "a[v] = {};"),
+    "bias forgotten": ("a[v] = bias;", "a[v] = {};"),
+    "part forgotten": ("p < PARTS; ++p", "p < PARTS - 1; ++p"),
 }
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_error_is_seen(cupy, plant, name):
     plant("lstm.cu", *PLANTED[name])
-    ours, expected = both(cupy, SMALL, 40, np.float64)
+    dtype = np.float32 if "tanh" in name else np.float64
+    ours, expected = both(cupy, SMALL, 40, dtype)
     with pytest.raises(AssertionError):
-        assert_close(ours, expected, np.float64)
+        assert_close(ours, expected, dtype)

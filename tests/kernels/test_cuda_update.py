@@ -7,10 +7,9 @@ import pytest
 from moving import moved
 from stand_in.graphs import DEVICE
 
-import l2lnp.kernels.cuda
 from l2lnp.execution import ON_A_GPU, Execution
 from l2lnp.kernels.cuda import lstm as cuda_lstm
-from l2lnp.kernels.cuda import lstm_update
+from l2lnp.kernels.cuda import lstm_update, preprocessing, signals
 from l2lnp.optimizers import make_optimizer
 from l2lnp.optimizers.base import Context, Inputs
 from l2lnp.optimizers.features import FEATURES, Feature
@@ -20,7 +19,7 @@ from l2lnp.tree import Layout
 LAYOUT = Layout.of_layers(
     [
         ("conv", {"w": (3, 4), "b": (3,)}),
-        ("fully_connected", {"w": (2, 90), "b": (2,)}),
+        ("fully_connected", {"w": (2, 300), "b": (2,)}),
         ("fully_connected", {"w": (1, 2), "b": (1,)}),
     ]
 )
@@ -46,6 +45,7 @@ def problem(dtype, settings, execution=None, layout=LAYOUT):
     }
     g, h, theta = rng.normal(size=(3, n)).astype(dtype)
     g[:3], h[1:4] = 0, (0, -1, 30)  # clipped, and divided by next to nothing
+    theta[-3:] *= 1e-5  # a layer whose weights nearly vanish
     inputs = Inputs(1.7, 0.1 * g, h, theta if optimizer.uses_theta else None, CONTEXT)
     state = optimizer.init_state(theta)
     state["moments"] += abs(rng.normal(size=state["moments"].shape)).astype(dtype)
@@ -87,7 +87,7 @@ def test_every_feature_head_and_unit(cupy, settings, with_theta):
 @pytest.mark.parametrize("settings", KINDS[-4:], ids=str)
 def test_in_single_precision(cupy, monkeypatch, settings):
     assert_close(*both(cupy, np.float32, settings), np.float32)
-    monkeypatch.setattr(cuda_lstm, "_MANY", 1)  # two coordinates a thread
+    monkeypatch.setattr(lstm_update, "tiling_for", lambda n, dtype: cuda_lstm.Tiling(2, 1, 64))
     assert_close(*both(cupy, np.float32, settings), np.float32)
 
 
@@ -118,17 +118,45 @@ def test_numbers_may_lie_on_the_device(cupy):
         np.testing.assert_allclose(of_device[name].get(), value.get(), rtol=1e-5, atol=1e-6)
 
 
-def test_a_step_is_one_launch_for_each_group_of_layers(cupy):
-    """Without statistics: a launch for the averages, one for each kind of layer; the others are phi's."""
-    settings = {"features": ("momenta", "significance", "log_noise", "clock")}
+@pytest.mark.parametrize(
+    ("settings", "n_launches"),
+    [
+        ({"features": ("momenta", "significance", "log_noise", "clock")}, 2),  # averages; all layers
+        ({"features": ("rnnprop", "signal_share")}, 3),  # and statistics
+        ({}, 4),  # and sums that need means
+        ({"features": ("rnnprop",), "step_unit": "weights"}, 3),
+    ],
+    ids=str,
+)
+def test_launches_of_a_step(cupy, settings, n_launches):
     optimizer, *arguments = problem(np.float32, settings, Execution(**ON_A_GPU))
     arguments = moved(cupy, tuple(arguments))
     before = DEVICE.n_launches
-    optimizer._fold(arguments[0])
-    optimizer._scales(arguments[2])
-    of_phi = DEVICE.n_launches - before
     optimizer.step(*arguments)
-    assert DEVICE.n_launches - before - 2 * of_phi == 1 + 2
+    assert DEVICE.n_launches - before == n_launches
+
+
+def test_more_layers_than_a_launch_takes(cupy):
+    layers = [("fully_connected", {"w": (3, k), "b": (3,)}) for k in range(1, 12)]
+    layout, settings = Layout.of_layers(layers), {"per": "layer", "step_unit": "weights"}
+    optimizer, *arguments = problem(np.float64, settings, Execution(chunk=1 << 24), layout)
+    expected = stepped(optimizer, True, *arguments)
+    ours, *arguments = problem(np.float64, settings, Execution(**ON_A_GPU), layout)
+    assert_close(stepped(ours, True, *moved(cupy, tuple(arguments))), expected, np.float64)
+
+
+def test_tensors_in_many_pieces(cupy, monkeypatch):
+    """Cut into two pieces or more, which a block goes through in several turns."""
+    monkeypatch.setattr(signals, "_MOST_PIECES", 2)
+    signals._cuts.cache_clear()
+    layout = Layout.of_layers([("fully_connected", {"w": (2, 900), "b": (2,)}), ("conv", {"w": (1, 300)})])
+    assert signals._cuts((1800, 2, 300)) == ((0, 1280, 1800, 1802, 2102), (0, 2, 3, 4))
+    settings = {"features": MANY, "step_unit": "weights"}
+    optimizer, *arguments = problem(np.float64, settings, Execution(chunk=1 << 24), layout)
+    expected = stepped(optimizer, True, *arguments)
+    ours, *arguments = problem(np.float64, settings, Execution(**ON_A_GPU), layout)
+    assert_close(stepped(ours, True, *moved(cupy, tuple(arguments))), expected, np.float64)
+    signals._cuts.cache_clear()
 
 
 def test_a_feature_that_is_not_in_cuda_goes_by_array_passes(cupy, monkeypatch):
@@ -137,21 +165,22 @@ def test_a_feature_that_is_not_in_cuda_goes_by_array_passes(cupy, monkeypatch):
             return [signals.g * 2.0]
 
     monkeypatch.setitem(FEATURES, "sign", Sign)
-    assert {f.__name__ for f in FEATURES.values()} - lstm_update.in_cuda() == {"Sign"}
+    assert {f.__name__ for f in FEATURES.values()} - preprocessing.in_cuda().keys() == {"Sign"}
     assert_close(*both(cupy, np.float64, {"features": ("sign", "rnnprop"), "weight_decay": 0.3}), np.float64)
 
 
-def test_every_feature_is_in_cuda_with_its_rows():
-    for name, feature in FEATURES.items():
-        assert feature.__name__ in lstm_update.in_cuda()
-        text = l2lnp.kernels.cuda.source("features.cuh").partition(f"struct {feature.__name__} ")[2]
-        assert f"ROWS = {feature.n_rows}," in text.partition("};")[0], name
+def test_every_feature_is_in_cuda_with_its_numbers():
+    for feature in FEATURES.values():
+        counts = preprocessing.in_cuda()[feature.__name__]
+        assert counts[:2] == (feature.n_rows, feature.n_statistics)
     told = lstm_update.compiled_for(Preprocessing.named(("rnnprop", "newton_ratio", "clock"), 0.9), "linear")
     assert told == {
         "AVERAGES": 3,
         "DECAYS": "0.9,0.9,0.9",
+        "OBSERVED": "G,G_SQUARED,H_SIZE",
         "FEATURES": "RNNprop<0,1>,NewtonRatio<0,2>,Clock",
         "TANH": 0,
+        "CHUNKS": 8,
     }
 
 
@@ -170,26 +199,36 @@ def test_wrong_arguments_are_refused(cupy):
 
 PLANTED = {
     "statistics of the next tensor": ("lstm_update.cu", "{statistics + tensor,", "{statistics + tensor + 1,"),
-    "tensors by the chunk": ("lstm_update.cu", "tensor_of(first + column[v],", "tensor_of(column[v],"),
-    "first tensor for all": ("lstm_update.cu", "low = middle;", "low = 0, high = 0;"),
+    "tensors by the chunk": ("lstm_update.cu", "segment_of(first + v", "segment_of(of_block + lane + v"),
+    "first tensor for all": ("features.cuh", "low = middle;", "low = 0, high = 0;"),
+    "first chunk for all": ("lstm_update.cu", "blockIdx.x) ++c;", "blockIdx.x) n_chunks = 0;"),
+    "states of the first chunk": ("lstm_update.cu", "of_state = chunk.state + ", "of_state = "),
     "no correction": ("lstm_update.cu", "/ corrections[i];", ";"),
     "scale inside the tanh": (
         "lstm_update.cu",
         "scale[v] * (TANH ? tanh(output[v])",
         "(TANH ? tanh(scale[v] * output[v])",
     ),
-    "theta kept whole": ("lstm_update.cu", ": kept) * theta", ": 1.0) * theta"),
+    "theta kept whole": ("lstm_update.cu", ": kept) * columns", ": 1.0) * columns"),
     "statistics of the feature before": (
         "features.cuh",
-        ", of.of_tensor += Feature::STATISTICS * of.n_tensors",
+        ", of.of_tensor += Features::STATISTICS * of.n_tensors",
         "",
     ),
+    "means of the feature before": ("features.cuh", "later, of), means += Features::MEANS", "later, of)"),
+    "terms of the feature before": ("features.cuh", "terms(s, x), x += Features::MEANS", "terms(s, x)"),
+    "means where none are asked for": ("features.cuh", "REAL(0.1) * REAL(means[0])", "REAL(0.1)"),
+    "units of each tensor's own": ("signals.cu", "int(weights[tensor])", "tensor"),
+    "no least unit": ("signals.cu", "rms < REAL(least_unit)", "rms < 0"),
+    "sums, not means": ("signals.cu", "means[i] /= double(pieces[end] - pieces[first])", "means[i] *= 1"),
+    "a piece too few": ("signals.cu", "p < end; p += THREADS", "p < end - (p > first); p += THREADS"),
+    "half of a block": ("signals.cu", "int half = THREADS / 2;", "int half = THREADS / 4;"),
     "slow scale": ("features.cuh", "s.averages[V_SLOW] + TINY", "s.averages[V] + TINY"),
     "no clipping": ("features.cuh", "x < -limit ? -limit", "x < -limit ? x"),
     "noise of one sample": ("features.cuh", "/ s.samples", ""),
     "g for h": ("features.cuh", "log_sign(s.h, x)", "log_sign(s.g, x)"),
-    "g not squared": ("signals.cu", "g[i] * g[i]", "g[i]"),
-    "decay the wrong way": ("signals.cu", "REAL(1 - decays[a]) * x", "REAL(decays[a]) * x"),
+    "g not squared": ("signals.cu", "g * g :", "g :"),
+    "decay the wrong way": ("signals.cu", "REAL(1 - decays[a]) *", "REAL(decays[a]) *"),
 }
 
 

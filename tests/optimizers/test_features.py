@@ -140,7 +140,7 @@ def test_a_feature_says_what_it_has_to_be_told(name, message):
     inputs = normal_inputs()
     moments = features.advance(np.zeros((len(features.averages), P)), inputs)
     with pytest.raises(InputError, match=message):
-        features.fill(np.empty((features.n_rows, P)), moments, 1, inputs, [None], WHOLE)
+        features.fill(np.empty((features.n_rows, P)), moments, 1, inputs, None, WHOLE)
 
 
 @pytest.mark.parametrize("name", ["rnnprop", "momenta", "newton_ratio"])

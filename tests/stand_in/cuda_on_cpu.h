@@ -25,7 +25,7 @@ struct Index {
 };
 static Index threadIdx, blockIdx, blockDim, gridDim;
 
-using std::exp, std::fabs, std::log, std::pow, std::sqrt, std::tanh;
+using std::exp, std::exp2, std::fabs, std::log, std::pow, std::sqrt, std::tanh;
 
 namespace on_cpu {
 

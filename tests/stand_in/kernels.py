@@ -36,7 +36,7 @@ class RawModule:
     def get_function(self, name):
         """Return the kernel called ``name``."""
         types = [
-            (self._real if kind == "REAL" else _TYPES[kind], is_array)
+            (self._real if kind == "REAL" else _TYPES.get(kind), is_array)
             for kind, is_array in self._parameters[name]
         ]
         return _Kernel(name, getattr(self._library, f"launch_{name}"), types)
@@ -70,6 +70,10 @@ def _cell(name, argument, dtype, is_array):
         return np.array(argument.data.ptr, np.uintp)
     if is_array:
         return np.array(argument)
+    if dtype is None:  # a structure, which CuPy takes from an array of one
+        assert isinstance(argument, np.ndarray), f"{name}: {type(argument)} for a structure"
+        assert (argument.size, argument.dtype.kind) == (1, "V"), f"{name}: {argument!r} is no structure"
+        return argument
     assert isinstance(argument, np.generic), f"{name}: {argument!r} has no fixed width"
     assert argument.dtype == dtype, f"{name}: {argument.dtype} for {dtype}"
     return np.array(argument)

@@ -1,24 +1,22 @@
 // One step of the coordinatewise LSTM whose features are given, and its reverse: each in one kernel, or two.
 
-#include "lstm_layers.cuh"
+#include "lstm_step.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS) lstm_step(
-    const REAL* __restrict__ weights1, const REAL* __restrict__ weights2, const REAL* __restrict__ w3,
-    const REAL* __restrict__ features, long long features_stride,
+extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_step(
+    const Addresses weights, const REAL* __restrict__ features, long long features_stride,
     const REAL* __restrict__ before, long long before_stride,
     REAL* after, long long after_stride, REAL* output, long long n) {
-    WEIGHTS(w1, weights1, S1 * (F + S1 + 1));
-    WEIGHTS(w2, weights2, S2 * (S1 + S2 + 1));
-    long long column[COLUMNS];
-    if (!columns_of_thread(n, column)) return;
+    __shared__ Weights shared;
+    const int part = PARTS > 1 ? threadIdx.x / LANES : 0;
+    const long long first = (long long)blockIdx.x * TILE + threadIdx.x - part * LANES;
+    const Columns columns = {n - first};
     REAL x1[COLUMNS][F + S1], sum[COLUMNS];
-#pragma unroll
-    for (int v = 0; v < COLUMNS; ++v) {
-#pragma unroll
-        for (int k = 0; k < F; ++k) x1[v][k] = features[k * features_stride + column[v]];
-    }
-    both_layers(w1, w2, w3, column, x1, before, before_stride, after, after_stride, sum);
-    for (int v = 0; v < COLUMNS; ++v) output[column[v]] = sum[v];
+    columns.read_rows(before + first, before_stride, S1, F, x1);
+    columns.read_rows(features + first, features_stride, F, 0, x1);
+    shared.load(weights);
+    __syncthreads();
+    both_layers(shared, part, columns, x1, before + first, before_stride, after + first, after_stride, sum);
+    for (int v = 0; v < COLUMNS && part == 0; ++v) columns.write(output + first, v, sum[v]);
 }
 
 // The reverse of one cell: `d` gets the cotangents of the pre-activations, `a_cell` goes from after to before.
@@ -37,7 +35,7 @@ __device__ inline void cell_adjoint(Gates g, REAL c, REAL s, REAL a_hidden, REAL
 // w3 is null where no output depends on the hidden states.
 template <int K, int S>
 __device__ inline void layer_reverse(
-    const Gates* w, const REAL* x, long long x_stride, const REAL* hidden, const REAL* cell, long long stride,
+    const Layer<S, K + S>& layer, const REAL* x, long long x_stride, const REAL* hidden, const REAL* cell, long long stride,
     const REAL* cell_after, long long after_stride, const REAL* w3, REAL a_output,
     REAL* a_hidden, REAL* a_cell, long long a_stride, REAL* a_gates, long long n, REAL (&a_x)[K + S]) {
     REAL inputs[1][K + S];
@@ -47,12 +45,13 @@ __device__ inline void layer_reverse(
         a_x[k] = 0;
     }
 #pragma unroll 1
-    for (int j = 0; j < S; ++j, w += K + S + 1) {
+    for (int j = 0; j < S; ++j) {
+        const auto& w = layer.unit(j);
         Gates g[1], d;
         gates_of(w, inputs, g);
         REAL a_c = a_cell[j * a_stride];
         const REAL a_h = a_hidden[j * a_stride] + (w3 ? w3[j] * a_output : REAL(0));
-        cell_adjoint(g[0], cell[j * stride], tanh(cell_after[j * after_stride]), a_h, a_c, d);
+        cell_adjoint(g[0], cell[j * stride], tanh_of(cell_after[j * after_stride]), a_h, a_c, d);
         a_cell[j * a_stride] = a_c;
         a_gates[j * n] = d.i;
         a_gates[(S + j) * n] = d.f;
@@ -60,7 +59,10 @@ __device__ inline void layer_reverse(
         a_gates[(3 * S + j) * n] = d.n;
         __syncwarp();  // so that the weights are read again, not kept in registers: they would not fit
 #pragma unroll
-        for (int k = 0; k < K + S; ++k) a_x[k] += w[k].i * d.i + w[k].f * d.f + w[k].o * d.o + w[k].n * d.n;
+        for (int k = 0; k < K + S; ++k) {
+            const Gates wk = w[k];
+            a_x[k] += wk.i * d.i + wk.f * d.f + wk.o * d.o + wk.n * d.n;
+        }
     }
 #pragma unroll
     for (int k = 0; k < S; ++k) a_hidden[k * a_stride] = a_x[K + k];
@@ -68,11 +70,13 @@ __device__ inline void layer_reverse(
 
 // From the states before and after a step; `a_state` goes from after to before. First the second layer:
 extern "C" __global__ void __launch_bounds__(THREADS) lstm_reverse_second(
-    const REAL* __restrict__ weights2, const REAL* __restrict__ w3,
+    const Addresses weights,
     const REAL* __restrict__ before, long long before_stride,
     const REAL* __restrict__ after, long long after_stride,
     const REAL* __restrict__ a_output, REAL* a_state, long long a_stride, REAL* a_gates2, long long n) {
-    WEIGHTS(w2, weights2, S2 * (S1 + S2 + 1));
+    __shared__ Layer<S2, HIDDEN> layer;
+    layer.load(weights.w2, weights.b2);
+    __syncthreads();
     const long long column = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= n) return;
     before += column;
@@ -80,8 +84,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) lstm_reverse_second(
     a_state += column;
     REAL a_x[S1 + S2];
     layer_reverse<S1, S2>(
-        w2, after, after_stride, before + S1 * before_stride, before + (HIDDEN + S1) * before_stride,
-        before_stride, after + (HIDDEN + S1) * after_stride, after_stride, w3, a_output[column],
+        layer, after, after_stride, before + S1 * before_stride, before + (HIDDEN + S1) * before_stride,
+        before_stride, after + (HIDDEN + S1) * after_stride, after_stride, weights.w3, a_output[column],
         a_state + S1 * a_stride, a_state + (HIDDEN + S1) * a_stride, a_stride, a_gates2 + column, n, a_x);
 #pragma unroll
     for (int k = 0; k < S1; ++k) a_state[k * a_stride] += a_x[k];
@@ -89,19 +93,21 @@ extern "C" __global__ void __launch_bounds__(THREADS) lstm_reverse_second(
 
 // ... then the first; `a_features` (F, n) may be null.
 extern "C" __global__ void __launch_bounds__(THREADS) lstm_reverse_first(
-    const REAL* __restrict__ weights1, const REAL* __restrict__ features, long long features_stride,
+    const Addresses weights, const REAL* __restrict__ features, long long features_stride,
     const REAL* __restrict__ before, long long before_stride,
     const REAL* __restrict__ after, long long after_stride,
     REAL* a_state, long long a_stride, REAL* a_gates1,
     REAL* a_features, long long a_features_stride, long long n) {
-    WEIGHTS(w1, weights1, S1 * (F + S1 + 1));
+    __shared__ Layer<S1, F + S1> layer;
+    layer.load(weights.w1, weights.b1);
+    __syncthreads();
     const long long column = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= n) return;
     before += column;
     a_state += column;
     REAL a_x[F + S1];
     layer_reverse<F, S1>(
-        w1, features + column, features_stride, before, before + HIDDEN * before_stride, before_stride,
+        layer, features + column, features_stride, before, before + HIDDEN * before_stride, before_stride,
         after + HIDDEN * after_stride + column, after_stride, nullptr, REAL(0),
         a_state, a_state + HIDDEN * a_stride, a_stride, a_gates1 + column, n, a_x);
     if (a_features) {

@@ -1,26 +1,56 @@
 """`l2lnp.kernels.lstm` in CUDA: a step of both layers is one kernel, and a tape keeps states alone.
 
-Weights are packed for the kernels: for each unit and each of its inputs the four gates side
-by side, the bias last. Nothing is doubled or halved here; the gates' equations stand in
-``lstm.cu``.
+Weights stay as they are in phi: kernels read them from there. Nothing is doubled or halved here; the
+gates' equations stand in ``lstm_layers.cuh``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import lstm
 from l2lnp.kernels.cuda import blocks, check, kernel, launch, row_stride
-from l2lnp.kernels.lstm import Sizes, Weights
+from l2lnp.kernels.lstm import Sizes
 from l2lnp.workspace import Fresh
 
-THREADS = 128  # as in lstm.cu
-_MOST_SHARED_BYTES = 47 << 10  # of a block; on every device there are 48, and other things need a little
-_MANY = 1 << 16  # coordinates from which on a thread takes two, so that it reads weights half as often
+_MOST_SHARED_BYTES = 46 << 10  # of a block, for weights; on every device there are 48 for all it needs
+_MANY = 1 << 16  # coordinates that fill a device: then a thread takes several, and reads weights less often
+
+
+class Weights(NamedTuple):
+    """The weights of an LSTM, `Sizes.shapes`."""
+
+    w1: Array
+    b1: Array
+    w2: Array
+    b2: Array
+    w3: Array
+    b3: Array
+
+
+class Tiling(NamedTuple):
+    """How a step is dealt out to threads."""
+
+    columns: int  # coordinates of a thread
+    parts: int  # threads that work on a coordinate, each on its part of the units
+    threads: int  # of a block
+    blocks: int = 0  # that a multiprocessor shall have room for; 0: as it comes
+
+    @property
+    def tile(self) -> int:
+        """Coordinates of a block."""
+        return self.columns * self.threads // self.parts
+
+    def defines(self) -> dict[str, int | str]:
+        """Return what the kernel is told of it when it is compiled."""
+        bounds = f"{self.threads}, {self.blocks}" if self.blocks else self.threads
+        return {"COLUMNS": self.columns, "PARTS": self.parts, "THREADS": self.threads, "BOUNDS": bounds}
 
 
 @dataclass
@@ -38,18 +68,12 @@ class Tape:
 
 
 def fold(canonical: Mapping[str, Array]) -> Weights:
-    """Return packed weights, w1 (S1, F + S1 + 1, 4), w2 (S2, S1 + S2 + 1, 4) and w3 (S2 + 1,)."""
-    w1, b1, w2, b2, w3, b3 = (canonical[name] for name in Sizes(0, (0, 0)).shapes())
-    return Weights(_packed(w1, b1), _packed(w2, b2), array_module(w3).concatenate([w3[0], b3]))
+    """Return the canonical weights as they are."""
+    xp = array_module(*canonical.values())
+    return Weights(*(xp.ascontiguousarray(canonical[name]) for name in Sizes(0, (0, 0)).shapes()))
 
 
-def _packed(w: Array, b: Array) -> Array:
-    xp = array_module(w, b)
-    with_bias = xp.concatenate([w, b[:, None]], axis=1)
-    return xp.ascontiguousarray(with_bias.reshape(4, -1, with_bias.shape[1]).transpose(1, 2, 0))
-
-
-def unfold(a: Weights) -> dict[str, Array]:
+def unfold(a: lstm.Weights) -> dict[str, Array]:
     """Return the cotangents of the canonical weights from what `reverse` returns."""
     return {
         "lstm1/w": a.w1[:, :-1],
@@ -80,12 +104,12 @@ def advance(weights: Weights, tape: Tape, t: int) -> Array:
     n, xp = x.shape[1], array_module(x, before, after, *weights)
     n_rows = 2 * tape.sizes.n_hidden
     check(x.dtype, before=(before, (n_rows, n)), after=(after, (n_rows, n)), **expected(tape.sizes, weights))
-    output, n_columns = xp.empty(n, x.dtype), columns_of_thread(n, x.dtype)
+    output, tiling = xp.empty(n, x.dtype), tiling_for(n, x.dtype)
     launch(
-        lstm_kernel(xp, "lstm_step", tape.sizes, x.dtype, n_columns),
-        blocks(n, THREADS * n_columns),
-        THREADS,
-        *weights,
+        lstm_kernel(xp, "lstm_step", tape.sizes, x.dtype, **tiling.defines()),
+        blocks(n, tiling.tile),
+        tiling.threads,
+        structure(addresses(weights)),
         *(part for a in (x, before, after) for part in (a, row_stride(a))),
         output,
         n,
@@ -97,25 +121,34 @@ def end(sizes: Sizes, tape: Tape, after: Array) -> None:
     """Do nothing: the kernel has written the whole state."""
 
 
-def columns_of_thread(n: int, dtype: np.dtype) -> int:
-    """Return how many of ``n`` coordinates a thread takes in a step."""
-    return 2 if n >= _MANY and dtype == np.float32 else 1
+def tiling_for(n: int, dtype: np.dtype) -> Tiling:
+    """Return how a step over ``n`` coordinates is dealt out."""
+    if n < _MANY:
+        return Tiling(columns=1, parts=4, threads=256)
+    return Tiling(columns=2 if dtype == np.float32 else 1, parts=1, threads=128)
 
 
 def lstm_kernel(
-    xp: ModuleType, name: str, sizes: Sizes, dtype: np.dtype, n_columns: int = 1, **defines: int | str
+    xp: ModuleType, name: str, sizes: Sizes, dtype: np.dtype, **defines: int | str
 ) -> Callable[..., None]:
     """Return a kernel of ``lstm.cu``, or of ``lstm_update.cu``, compiled for ``sizes`` and ``defines``."""
     f, (s1, s2) = sizes.n_features, sizes.n_units
     n_weights = 4 * (s1 * (f + s1 + 1) + s2 * (s1 + s2 + 1))
     shared = int(n_weights * np.dtype(dtype).itemsize <= _MOST_SHARED_BYTES)
     file = "lstm_update.cu" if name == "lstm_update" else "lstm.cu"
-    own = {"F": f, "S1": s1, "S2": s2, "COLUMNS": n_columns, "SHARED": shared}
-    return kernel(xp, file, name, dtype, **own, **defines)
+    return kernel(xp, file, name, dtype, F=f, S1=s1, S2=s2, SHARED=shared, **defines)
 
 
 def expected(sizes: Sizes, weights: Weights) -> dict[str, tuple[Array, tuple[int, ...]]]:
-    """Return packed weights beside their shapes, to be checked."""
-    f, (s1, s2) = sizes.n_features, sizes.n_units
-    shapes = (s1, f + s1 + 1, 4), (s2, s1 + s2 + 1, 4), (s2 + 1,)
-    return dict(zip(("w1", "w2", "w3"), zip(weights, shapes, strict=True), strict=True))
+    """Return the weights beside their shapes, to be checked."""
+    return dict(zip(Weights._fields, zip(weights, sizes.shapes().values(), strict=True), strict=True))
+
+
+def addresses(weights: Weights) -> list[int]:
+    """Return where each of the weights lies."""
+    return [a.data.ptr for a in weights]
+
+
+def structure(numbers: Sequence[int]) -> np.ndarray:
+    """Return whole numbers, all 64 bits wide, as one argument of a kernel."""
+    return np.array(numbers, np.int64).view([("numbers", np.int64, len(numbers))])

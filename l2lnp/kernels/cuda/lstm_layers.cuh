@@ -1,14 +1,14 @@
 // The coordinatewise two-layer LSTM on one coordinate or a few: what its kernels have in common.
 //
-// Set when it is compiled: REAL, the features F, the units S1 and S2, COLUMNS (coordinates
-// of a thread in a step) and SHARED (1: weights in shared memory).
+// Set when it is compiled: REAL, the features F, the units S1 and S2, the THREADS of a block, SHARED (1: weights in
+// shared memory); and, for a step, COLUMNS, the coordinates of a thread, and PARTS, into which the units of a layer
+// are dealt out: as many threads work on a coordinate.
 //
 // A coordinate is a column of every array. A state has the rows hidden1, hidden2, cell1, cell2;
-// `stride` is the distance of two rows. Weights stand as (units, inputs + 1, gate), the bias last;
-// gates in the order i, f, o, n:
+// `stride` is the distance of two rows. Gates in the order i, f, o, n:
 //
-//     i, f, o = sigmoid(w [x; hidden; 1]),  n = tanh(w [x; hidden; 1])
-//     c' = f c + i n,   hidden' = o tanh(c'),   output = w3 [hidden2'; 1]
+//     i, f, o = sigmoid(w [x; hidden] + b),  n = tanh(w [x; hidden] + b)
+//     c' = f c + i n,   hidden' = o tanh(c'),   output = w3 hidden2' + b3
 //
 // Every number is written by one thread and sums run in a fixed order: two runs give the same bytes.
 
@@ -17,14 +17,74 @@ struct alignas(4 * sizeof(REAL)) Gates {
 };
 
 constexpr int HIDDEN = S1 + S2;
-constexpr int THREADS = 128;  // of a block
 
-__device__ inline REAL sigmoid(REAL a) { return REAL(0.5) * tanh(REAL(0.5) * a) + REAL(0.5); }
+// sigmoid and tanh. In single precision by the hardware's 2^x and 1 / x: within 3e-7 of the true value.
+__device__ inline double sigmoid(double a) { return 0.5 * tanh(0.5 * a) + 0.5; }
+__device__ inline double tanh_of(double a) { return tanh(a); }
+
+__device__ inline float power_of_2(float x) {
+#ifdef __CUDA_ARCH__
+    asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(x));
+    return x;
+#else
+    return exp2(x);
+#endif
+}
+
+__device__ inline float inverse(float x) {
+#ifdef __CUDA_ARCH__
+    asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(x));
+    return x;
+#else
+    return 1 / x;
+#endif
+}
+
+constexpr float LOG2_E = 1.4426950408889634f;
+__device__ inline float sigmoid(float a) { return inverse(1 + power_of_2(-LOG2_E * a)); }
+__device__ inline float tanh_of(float a) { return 1 - 2 * inverse(1 + power_of_2(2 * LOG2_E * a)); }
+
+// The weights of a layer of S units with K inputs, which stand in phi gate after gate: w (4 S, K) and b (4 S,).
+template <int S, int K>
+struct Layer {
+    const REAL *w, *b;
+
+    // All gates' weights of unit j for input k; the bias counts as that of input K.
+    __device__ Gates at(int j, int k) const {
+        const REAL* first = k < K ? w + j * K + k : b + j;
+        const int next = k < K ? S * K : S;
+        return {first[0], first[next], first[2 * next], first[3 * next]};
+    }
+
+#if SHARED
+    Gates units[S][K + 1];
+    __device__ const Gates* unit(int j) const { return units[j]; }
+#else
+    struct Unit {
+        const Layer& layer;
+        int j;
+        __device__ Gates operator[](int k) const { return layer.at(j, k); }
+    };
+    __device__ Unit unit(int j) const { return {*this, j}; }
+#endif
+
+    // Brings the weights to a layer in shared memory, by all threads of a block, who wait for each other later.
+    __device__ void load(const REAL* w_there, const REAL* b_there) {
+        w = w_there;
+        b = b_there;
+#if SHARED
+        for (int i = threadIdx.x; i < S * (K + 1); i += THREADS) {
+            units[i / (K + 1)][i % (K + 1)] = Layer{w_there, b_there}.at(i / (K + 1), i % (K + 1));
+        }
+#endif
+    }
+};
 
 // Gates of one unit for V columns of inputs x; w are the unit's weights.
-template <int V, int K>
-__device__ inline void gates_of(const Gates* w, const REAL (&x)[V][K], Gates (&a)[V]) {
-    for (int v = 0; v < V; ++v) a[v] = w[K];
+template <int V, int K, class Unit>
+__device__ inline void gates_of(const Unit& w, const REAL (&x)[V][K], Gates (&a)[V]) {
+    const Gates bias = w[K];
+    for (int v = 0; v < V; ++v) a[v] = bias;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
         const Gates wk = w[k];
@@ -36,73 +96,5 @@ __device__ inline void gates_of(const Gates* w, const REAL (&x)[V][K], Gates (&a
             a[v].n += wk.n * x[v][k];
         }
     }
-    for (int v = 0; v < V; ++v) a[v] = {sigmoid(a[v].i), sigmoid(a[v].f), sigmoid(a[v].o), tanh(a[v].n)};
-}
-
-// Copies `n` weights to shared memory, by all threads of a block.
-__device__ inline void load(Gates* shared, const Gates* w, int n) {
-    for (int i = threadIdx.x; i < n; i += blockDim.x) shared[i] = w[i];
-}
-
-#if SHARED
-#define WEIGHTS(name, from, n)   \
-    __shared__ Gates name[n];    \
-    load(name, reinterpret_cast<const Gates*>(from), n); \
-    __syncthreads()
-#else
-#define WEIGHTS(name, from, n) const Gates* name = reinterpret_cast<const Gates*>(from)
-#endif
-
-// The columns of a thread among n, THREADS apart; false where it has none. Those beyond the end become
-// its first, whose results are then written again.
-__device__ inline bool columns_of_thread(long long n, long long (&column)[COLUMNS]) {
-    const long long first = (long long)blockIdx.x * blockDim.x * COLUMNS + threadIdx.x;
-    for (int v = 0; v < COLUMNS; ++v) {
-        const long long at = first + (long long)v * blockDim.x;
-        column[v] = at < n ? at : first;
-    }
-    return first < n;
-}
-
-// Both layers on the columns of a thread; the features are the first F rows of x1. A state is read once and
-// written once.
-__device__ inline void both_layers(
-    const Gates* w1, const Gates* w2, const REAL* w3, const long long (&column)[COLUMNS],
-    REAL (&x1)[COLUMNS][F + S1], const REAL* __restrict__ before, long long before_stride,
-    REAL* after, long long after_stride, REAL (&output)[COLUMNS]) {
-    REAL x2[COLUMNS][S1 + S2];
-#pragma unroll
-    for (int v = 0; v < COLUMNS; ++v) {
-#pragma unroll
-        for (int k = 0; k < S1; ++k) x1[v][F + k] = before[k * before_stride + column[v]];
-#pragma unroll
-        for (int k = 0; k < S2; ++k) x2[v][S1 + k] = before[(S1 + k) * before_stride + column[v]];
-    }
-    Gates a[COLUMNS];
-#pragma unroll 1
-    for (int j = 0; j < S1; ++j) {
-        gates_of(w1 + j * (F + S1 + 1), x1, a);
-        for (int v = 0; v < COLUMNS; ++v) {
-            const REAL c = a[v].f * before[(HIDDEN + j) * before_stride + column[v]] + a[v].i * a[v].n;
-            after[(HIDDEN + j) * after_stride + column[v]] = c;
-            after[j * after_stride + column[v]] = a[v].o * tanh(c);
-        }
-    }
-#pragma unroll
-    for (int v = 0; v < COLUMNS; ++v) {
-#pragma unroll
-        for (int k = 0; k < S1; ++k) x2[v][k] = after[k * after_stride + column[v]];  // written just now
-    }
-    for (int v = 0; v < COLUMNS; ++v) output[v] = w3[S2];
-#pragma unroll 1
-    for (int j = 0; j < S2; ++j) {
-        gates_of(w2 + j * (S1 + S2 + 1), x2, a);
-        for (int v = 0; v < COLUMNS; ++v) {
-            const REAL c = a[v].f * before[(HIDDEN + S1 + j) * before_stride + column[v]] + a[v].i * a[v].n;
-            const REAL hidden = a[v].o * tanh(c);
-            after[(HIDDEN + S1 + j) * after_stride + column[v]] = c;
-            after[(S1 + j) * after_stride + column[v]] = hidden;
-            output[v] += w3[j] * hidden;
-        }
-    }
+    for (int v = 0; v < V; ++v) a[v] = {sigmoid(a[v].i), sigmoid(a[v].f), sigmoid(a[v].o), tanh_of(a[v].n)};
 }

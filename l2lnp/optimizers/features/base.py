@@ -28,6 +28,7 @@ class Feature:
     decay: float = 0.95  # of the moving averages it reads
 
     n_rows: ClassVar[int] = 1
+    n_statistics: ClassVar[int] = 0
     uses_curvature: ClassVar[bool] = False
     uses_theta: ClassVar[bool] = False  # reads the size of the weights, `Signals.units`
 

@@ -41,6 +41,7 @@ class NewtonRatio(Feature):
     RMS and mean run over the tensor, so q is free of the tensor's common scale.
     """
 
+    n_statistics: ClassVar[int] = 2
     uses_curvature: ClassVar[bool] = True
     limit: ClassVar[float] = 5.0
 

@@ -20,6 +20,7 @@ class SignalShare(Feature):
     About 1/2 where gradients agree, about -1/2 where they are noise.
     """
 
+    n_statistics: ClassVar[int] = 3
     m_fast: ClassVar[Average] = Average("g", 0.9)
 
     @property
@@ -54,6 +55,7 @@ class GradientSize(Feature):
     The share of the loss f that a step as large as the weights would take off, to first order.
     """
 
+    n_statistics: ClassVar[int] = 2
     uses_theta: ClassVar[bool] = True
 
     def statistics(self, signals: Signals, tensors: Segments) -> Array:
@@ -81,6 +83,7 @@ class GradientSize(Feature):
 class NewtonSize(Feature):
     """z = log(RMS(m / (k + 0.1 mean k)) / unit) / 5: the Newton step in units of the weights."""
 
+    n_statistics: ClassVar[int] = 3
     uses_curvature: ClassVar[bool] = True
     uses_theta: ClassVar[bool] = True
 
