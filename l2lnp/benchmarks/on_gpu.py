@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -71,11 +72,12 @@ def _there(xp: ModuleType, problem: NetworkProblem) -> NetworkProblem:
 
 
 def in_graphs(xp: ModuleType, contenders: Sequence[DeviceContender]) -> list[DeviceContender]:
-    """Return ``contenders``, which launch kernel by kernel, and what they do as one CUDA graph each."""
+    """Return ``contenders``, and beside each that can be recorded the same as one CUDA graph."""
     found = list(contenders)
     for contender in contenders:
-        graph = Graph(xp, contender.run)
-        found.append(replace(contender, name=f"{contender.name}, one graph", run=graph.launch))
+        with suppress(NotImplementedError, RuntimeError):  # what calls cuBLAS cannot be recorded
+            graph = Graph(xp, contender.run)
+            found.append(replace(contender, name=f"{contender.name}, one graph", run=graph.launch))
     return found
 
 
@@ -176,7 +178,7 @@ def meta_gradient(xp: ModuleType, job: Job) -> list[DeviceContender]:
                 else (lambda _: {}),
             )
         )
-    return in_graphs(xp, found)
+    return found
 
 
 def slstm_learner(problem: NetworkProblem) -> tuple[JointLearner, Any]:
