@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -70,8 +71,7 @@ def test_numbers_for_a_parameter(cupy, monkeypatch, name, settings, unroll_lengt
     monkeypatch.setenv("L2LNP_CUDA_GRAPH", "0")  # as with networks too large for a graph
     sizes = (10_000, 30_000) if name == "slstm" else (100_000, 300_000)  # far above what every run takes
     low, high = (
-        peak(lambda network=wide_network(n): trained(cupy, network, name, settings, unroll_length_steps))
-        for n in sizes
+        peak(partial(trained, cupy, wide_network(n), name, settings, unroll_length_steps)) for n in sizes
     )
     optimizer = make_optimizer(name, wide_network(10_000).layout, **settings)
     expected = numbers_per_parameter(optimizer, unroll_length_steps)
