@@ -7,11 +7,10 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import l2lnp.kernels.cuda
-from l2lnp.kernels.cuda.lstm import Tiling, tiling_for
+from l2lnp.kernels.cuda.lstm import TensorTiling, Tiling
 from l2lnp.kernels.cuda.lstm_update import compiled_for
 from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing
@@ -20,7 +19,8 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
 FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}
-MANY = tiling_for(1 << 20, np.dtype(np.float32)).defines() | {"SHARED": 1}
+MANY = Tiling(columns=2, parts=1, threads=128).defines() | {"SHARED": 1}
+TENSOR = TensorTiling(tiles=2, rounds=8, threads=128, blocks=3).defines() | {"SHARED": 1}
 
 
 def of_features(names):
@@ -37,13 +37,19 @@ DEFINES_OF_OTHERS = {
     "reductions.cu": {},
     "signals.cu": of_features(FEATURES) | {"UNITS": 1},
 }
-DEFINES = {
-    ("lstm.cu", "float"): LSTM | {"F": 4} | MANY,
-    ("lstm.cu", "double"): LSTM | {"F": 4} | FEW,
-    ("lstm_update.cu", "float"): LSTM | of_features(FEATURES) | MANY,
-    ("lstm_update.cu", "double"): LSTM | of_features(["rnnprop", "gradient_size"]) | FEW,
-    **{(file, real): defines for file, defines in DEFINES_OF_OTHERS.items() for real in ("float", "double")},
-}
+DEFINES = [
+    ("lstm.cu", "float", LSTM | {"F": 4} | MANY),
+    ("lstm.cu", "double", LSTM | {"F": 4} | FEW),
+    ("lstm_adjoint.cu", "float", LSTM | {"F": 4} | MANY),
+    ("lstm_adjoint.cu", "double", LSTM | {"F": 4} | FEW),
+    ("lstm_update.cu", "float", LSTM | of_features(FEATURES) | MANY),
+    ("lstm_update.cu", "double", LSTM | of_features(["rnnprop", "gradient_size"]) | FEW),
+    *((file, real, defines) for file, defines in DEFINES_OF_OTHERS.items() for real in ("float", "double")),
+]
+FROM_AMPERE_ON = [
+    ("lstm.cu", "float", LSTM | {"F": 4} | TENSOR),
+    ("lstm_update.cu", "float", LSTM | of_features(FEATURES) | TENSOR),
+]
 
 
 def compile_by_nvcc(file, code, options, architecture, folder):
@@ -97,7 +103,7 @@ def test_all_sources_compile(tmp_path, architecture):
         pytest.skip("neither NVRTC (the package nvidia-cuda-nvrtc) nor nvcc is here")
     if architecture not in known:
         pytest.skip(f"the compiler here does not know sm_{architecture}")
-    for (file, real), defines in DEFINES.items():
+    for file, real, defines in DEFINES + (FROM_AMPERE_ON if architecture >= 80 else []):
         if compiler is compile_by_nvcc and real == "double" and architecture != ARCHITECTURES[0]:
             continue  # nvcc takes its time
         code = l2lnp.kernels.cuda.program(file, defines.items())
@@ -105,7 +111,7 @@ def test_all_sources_compile(tmp_path, architecture):
 
 
 def test_every_source_is_compiled():
-    assert {file for file, _ in DEFINES} == {path.name for path in FOLDER.glob("*.cu")}
+    assert {file for file, *_ in DEFINES} == {path.name for path in FOLDER.glob("*.cu")}
 
 
 def test_sources_include_each_other_alone_and_add_by_no_atomics():

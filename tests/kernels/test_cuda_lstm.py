@@ -93,16 +93,34 @@ TILINGS = [(1, 1, 64), (2, 1, 128), (4, 1, 64), (1, 4, 128), (2, 8, 64), (1, 4, 
 @pytest.mark.parametrize("tiling", TILINGS, ids=str)
 def test_however_a_step_is_dealt_out(cupy, monkeypatch, tiling, n):
     tiling = cuda_lstm.Tiling(*tiling)
-    monkeypatch.setattr(cuda_lstm, "tiling_for", lambda n, dtype: tiling)
+    monkeypatch.setattr(cuda_lstm, "tiling_for", lambda *of: tiling)
     assert_close(*both(cupy, SMALL, n, np.float32), np.float32)
 
 
-def test_many_coordinates_are_dealt_out_otherwise_than_few():
-    few, many = (cuda_lstm.tiling_for(n, np.dtype(np.float32)) for n in (1000, 1 << 20))
-    assert few.parts > 1
-    assert many.columns > 1
-    assert many.defines()["BOUNDS"] == many.threads
+@pytest.mark.parametrize("n", [1, 17, 128, 400])
+@pytest.mark.parametrize("sizes", [(3, (4, 8)), (11, (20, 20)), (4, (20, 12)), (16, (8, 4))], ids=str)
+@pytest.mark.parametrize("tiling", [(1, 1, 64, 1), (2, 1, 128, 1), (2, 3, 32, 1)], ids=str)
+def test_by_tensor_cores(cupy, monkeypatch, tiling, sizes, n):
+    tiling = cuda_lstm.TensorTiling(*tiling)
+    monkeypatch.setattr(cuda_lstm, "tiling_for", lambda *of: tiling)
+    assert_close(*both(cupy, lstm.Sizes(*sizes), n, np.float32), np.float32)
+
+
+def test_sizes_and_numbers_choose_how_a_step_is_dealt_out(cupy, monkeypatch):
+    def chosen(n=1000, dtype=np.float32, sizes=lstm.Sizes(4, (20, 20))):
+        return cuda_lstm.tiling_for(cupy, sizes, n, np.dtype(dtype))
+
+    assert chosen().tile < chosen(1 << 20).tile
+    assert isinstance(chosen(), cuda_lstm.TensorTiling)
+    assert chosen(dtype=np.float64).parts > 1
+    assert chosen(1 << 20, sizes=SMALL).columns > 1  # 5 units are not for four lanes
+    assert isinstance(chosen(sizes=lstm.Sizes(4, (40, 40))), cuda_lstm.Tiling)
+    assert cuda_lstm.Tiling(2, 1, 128).defines()["BOUNDS"] == 128
     assert cuda_lstm.Tiling(2, 1, 128, 3).defines()["BOUNDS"] == "128, 3"
+    monkeypatch.setattr(cuda_lstm, "_AMPERE", 100)
+    cuda_lstm._has_tensor_cores.cache_clear()
+    assert isinstance(chosen(), cuda_lstm.Tiling)
+    cuda_lstm._has_tensor_cores.cache_clear()
 
 
 def test_weights_that_do_not_fit_in_shared_memory(cupy, monkeypatch):
@@ -146,18 +164,48 @@ PLANTED = {
     "forget gate on the cell of the next unit": ("a[v].f * c[v]", "a[v].f * next[v]"),
     "tanh of another": ("1 - 2 * inverse(1 + power_of_2(2 * LOG2_E", "1 - 2 * inverse(1 + power_of_2(LOG2_E"),
     "gates of another": ("const int next = k < K ? S * K : S;", "const int next = S;"),
+    "bias forgotten": ("a[v] = bias;", "a[v] = {};"),
+    "part forgotten": ("p < PARTS; ++p", "p < PARTS - 1; ++p"),
+}
+OF_REVERSE = {
     "slope of tanh": ("1 - g.n * g.n", "1 - g.n"),
     "slope of a sigmoid": ("s * g.o * (1 - g.o)", "s * g.o"),
     "cell not carried": ("a_cell *= g.f;", ""),
     "second layer's inputs": ("+= a_x[k];", "= a_x[k];"),
-    "bias forgotten": ("a[v] = bias;", "a[v] = {};"),
-    "part forgotten": ("p < PARTS; ++p", "p < PARTS - 1; ++p"),
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+OF_TENSOR = {
+    "low parts forgotten": ("multiply_add(a[i][tile], of_low, w_high.first, w_high.second);", ""),
+    "low parts of weights forgotten": ("multiply_add(a[i][tile], of_high, w_low.first, w_low.second);", ""),
+    "hidden states of the units beside": ("X + k - 4 * OF_X", "X + (k - 4 * OF_X) / 2"),
+    "gates in another order": ("lane / 4 % 2 + 2 * tile", "lane / 4 % 2 * 2 + tile"),
+    "one exponential for all": ("LOG2_E, 2 * LOG2_E};", "LOG2_E, LOG2_E};"),
+    "bias of the first units": ("bias[4 * m + lane % 4]", "bias[lane % 4]"),
+    "coordinates of another warp": ("const int warp = threadIdx.x / 32 * 32,", "const int warp = 0,"),
+    "sum over three": ("(of[2] + of[3])", "of[2]"),
+    "cells of the second layer": (
+        "before + (HIDDEN + S1) * before_stride",
+        "before + HIDDEN * before_stride",
+    ),
+    "another's output": ("output[v] : found", "output[0] : found"),
+}
+
+
+@pytest.mark.parametrize("name", OF_TENSOR)
+def test_a_planted_error_of_tensor_cores_is_seen(cupy, plant, monkeypatch, name):
+    tiling = cuda_lstm.TensorTiling(2, 1, 64, 1)
+    monkeypatch.setattr(cuda_lstm, "tiling_for", lambda *of: tiling)
+    plant("lstm.cu", *OF_TENSOR[name])
+    ours, expected = both(cupy, lstm.Sizes(3, (8, 4)), 60, np.float32)
+    with pytest.raises(AssertionError):
+        assert_close(ours, expected, np.float32)
+
+
+@pytest.mark.parametrize("name", [*PLANTED, *OF_REVERSE])
 def test_a_planted_error_is_seen(cupy, plant, name):
-    plant("lstm.cu", *PLANTED[name])
+    file = "lstm_adjoint.cu" if name in OF_REVERSE else "lstm.cu"
+    plant(file, *(PLANTED | OF_REVERSE)[name])
     dtype = np.float32 if "tanh" in name else np.float64
     ours, expected = both(cupy, SMALL, 40, dtype)
     with pytest.raises(AssertionError):

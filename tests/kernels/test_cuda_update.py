@@ -87,8 +87,15 @@ def test_every_feature_head_and_unit(cupy, settings, with_theta):
 @pytest.mark.parametrize("settings", KINDS[-4:], ids=str)
 def test_in_single_precision(cupy, monkeypatch, settings):
     assert_close(*both(cupy, np.float32, settings), np.float32)
-    monkeypatch.setattr(lstm_update, "tiling_for", lambda n, dtype: cuda_lstm.Tiling(2, 1, 64))
+    monkeypatch.setattr(lstm_update, "tiling_for", lambda *of: cuda_lstm.Tiling(2, 1, 64))
     assert_close(*both(cupy, np.float32, settings), np.float32)
+
+
+@pytest.mark.parametrize("tiling", [(1, 1, 64, 1), (2, 2, 128, 1)], ids=str)
+@pytest.mark.parametrize("settings", KINDS[-4:], ids=str)
+def test_by_tensor_cores(cupy, monkeypatch, settings, tiling):
+    monkeypatch.setattr(lstm_update, "tiling_for", lambda *of: cuda_lstm.TensorTiling(*tiling))
+    assert_close(*both(cupy, np.float32, settings | {"n_units": (12, 8)}), np.float32)
 
 
 def test_weights_that_do_not_fit_in_shared_memory(cupy, monkeypatch):
@@ -199,17 +206,17 @@ def test_wrong_arguments_are_refused(cupy):
 
 PLANTED = {
     "statistics of the next tensor": ("lstm_update.cu", "{statistics + tensor,", "{statistics + tensor + 1,"),
-    "tensors by the chunk": ("lstm_update.cu", "segment_of(first + v", "segment_of(of_block + lane + v"),
+    "tensors by the chunk": ("lstm_update.cu", "segment_of(at,", "segment_of(at - chunk.first,"),
     "first tensor for all": ("features.cuh", "low = middle;", "low = 0, high = 0;"),
     "first chunk for all": ("lstm_update.cu", "blockIdx.x) ++c;", "blockIdx.x) n_chunks = 0;"),
     "states of the first chunk": ("lstm_update.cu", "of_state = chunk.state + ", "of_state = "),
     "no correction": ("lstm_update.cu", "/ corrections[i];", ";"),
     "scale inside the tanh": (
         "lstm_update.cu",
-        "scale[v] * (TANH ? tanh(output[v])",
-        "(TANH ? tanh(scale[v] * output[v])",
+        "scale * (TANH ? tanh(output)",
+        "(TANH ? tanh(scale * output)",
     ),
-    "theta kept whole": ("lstm_update.cu", ": kept) * columns", ": 1.0) * columns"),
+    "theta kept whole": ("lstm_update.cu", ": kept);", ": 1.0);"),
     "statistics of the feature before": (
         "features.cuh",
         ", of.of_tensor += Features::STATISTICS * of.n_tensors",

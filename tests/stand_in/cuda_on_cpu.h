@@ -18,7 +18,7 @@
 #define __shared__ static  // of the block that runs
 #define __launch_bounds__(...)
 #define __syncthreads() on_cpu::wait()
-#define __syncwarp()
+#define __syncwarp() on_cpu::wait()
 
 struct Index {
     unsigned x = 0;

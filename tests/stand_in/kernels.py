@@ -106,7 +106,7 @@ def _compiled(code, options, names):
     if shutil.which("g++") is None:
         pytest.skip("no g++: the CUDA kernels cannot be run on the CPU")
     header = Path(__file__).parent / "cuda_on_cpu.h"
-    in_step = "true" if "__syncthreads" in code else "false"
+    in_step = "true" if "__sync" in code else "false"
     lines = [f'#include "{header}"', code]
     lines += [
         f'extern "C" void launch_{name}(void** a, unsigned n_blocks, unsigned n_threads) '

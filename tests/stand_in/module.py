@@ -73,7 +73,9 @@ def make(n_devices=1, version="14.2.0"):
             memGetInfo=lambda: (1 << 33, 1 << 34),
             CUDARuntimeError=CUDARuntimeError,
         ),
-        Device=lambda: SimpleNamespace(id=0, synchronize=lambda: None, mem_info=(1 << 33, 1 << 34)),
+        Device=lambda: SimpleNamespace(
+            id=0, synchronize=lambda: None, mem_info=(1 << 33, 1 << 34), compute_capability="90"
+        ),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         Event=Event,
         Stream=Stream,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ from l2lnp.kernels.lstm import Sizes
 from l2lnp.workspace import Fresh
 
 _MOST_SHARED_BYTES = 46 << 10  # of a block, for weights; on every device there are 48 for all it needs
+_MOST_TENSOR_BYTES = 30 << 10  # of weights, where features of the block's coordinates lie beside them
+_AMPERE = 80  # the first of the architectures whose tensor cores multiply numbers of 11 bits
+_FILES = {"lstm_step": "lstm.cu", "lstm_update": "lstm_update.cu"}
 _MANY = 1 << 16  # coordinates that fill a device: then a thread takes several, and reads weights less often
 
 
@@ -50,7 +54,27 @@ class Tiling(NamedTuple):
     def defines(self) -> dict[str, int | str]:
         """Return what the kernel is told of it when it is compiled."""
         bounds = f"{self.threads}, {self.blocks}" if self.blocks else self.threads
-        return {"COLUMNS": self.columns, "PARTS": self.parts, "THREADS": self.threads, "BOUNDS": bounds}
+        sizes = {"COLUMNS": self.columns, "PARTS": self.parts, "THREADS": self.threads}
+        return {"TENSOR": 0, **sizes, "BOUNDS": bounds}
+
+
+class TensorTiling(NamedTuple):
+    """How a step is dealt out to warps, which make it by tensor cores."""
+
+    tiles: int  # of 16 coordinates, that a warp has at once
+    rounds: int  # in which a block goes through its coordinates
+    threads: int  # of a block
+    blocks: int  # that a multiprocessor shall have room for
+
+    @property
+    def tile(self) -> int:
+        """Coordinates of a block."""
+        return 16 * self.tiles * self.rounds * self.threads // 32
+
+    def defines(self) -> dict[str, int | str]:
+        """Return what the kernel is told of it when it is compiled."""
+        sizes = {"M_TILES": self.tiles, "ROUNDS": self.rounds, "THREADS": self.threads}
+        return {"TENSOR": 1, **sizes, "BOUNDS": f"{self.threads}, {self.blocks}"}
 
 
 @dataclass
@@ -104,7 +128,7 @@ def advance(weights: Weights, tape: Tape, t: int) -> Array:
     n, xp = x.shape[1], array_module(x, before, after, *weights)
     n_rows = 2 * tape.sizes.n_hidden
     check(x.dtype, before=(before, (n_rows, n)), after=(after, (n_rows, n)), **expected(tape.sizes, weights))
-    output, tiling = xp.empty(n, x.dtype), tiling_for(n, x.dtype)
+    output, tiling = xp.empty(n, x.dtype), tiling_for(xp, tape.sizes, n, x.dtype)
     launch(
         lstm_kernel(xp, "lstm_step", tape.sizes, x.dtype, **tiling.defines()),
         blocks(n, tiling.tile),
@@ -121,22 +145,40 @@ def end(sizes: Sizes, tape: Tape, after: Array) -> None:
     """Do nothing: the kernel has written the whole state."""
 
 
-def tiling_for(n: int, dtype: np.dtype) -> Tiling:
-    """Return how a step over ``n`` coordinates is dealt out."""
+def tiling_for(xp: ModuleType, sizes: Sizes, n: int, dtype: np.dtype) -> Tiling | TensorTiling:
+    """Return how a step over ``n`` coordinates is dealt out.
+
+    Tensor cores do it in single precision, from Ampere on, where units can be dealt out to four lanes and their
+    weights fit in shared memory.
+    """
+    fits = n_weights(sizes) * 4 <= _MOST_TENSOR_BYTES and not any(s % 4 for s in sizes.n_units)
+    if fits and dtype == np.float32 and _has_tensor_cores(xp):
+        return TensorTiling(1, 8 if n >= _MANY else 1, 128, 4)
     if n < _MANY:
         return Tiling(columns=1, parts=4, threads=256)
     return Tiling(columns=2 if dtype == np.float32 else 1, parts=1, threads=128)
 
 
+@cache
+def _has_tensor_cores(xp: ModuleType) -> bool:
+    return int(xp.cuda.Device().compute_capability) >= _AMPERE
+
+
+def n_weights(sizes: Sizes) -> int:
+    """Return how many weights both layers have, without the head's."""
+    f, (s1, s2) = sizes.n_features, sizes.n_units
+    return 4 * (s1 * (f + s1 + 1) + s2 * (s1 + s2 + 1))
+
+
 def lstm_kernel(
     xp: ModuleType, name: str, sizes: Sizes, dtype: np.dtype, **defines: int | str
 ) -> Callable[..., None]:
-    """Return a kernel of ``lstm.cu``, or of ``lstm_update.cu``, compiled for ``sizes`` and ``defines``."""
+    """Return a kernel, compiled for ``sizes`` and ``defines``."""
     f, (s1, s2) = sizes.n_features, sizes.n_units
-    n_weights = 4 * (s1 * (f + s1 + 1) + s2 * (s1 + s2 + 1))
-    shared = int(n_weights * np.dtype(dtype).itemsize <= _MOST_SHARED_BYTES)
-    file = "lstm_update.cu" if name == "lstm_update" else "lstm.cu"
-    return kernel(xp, file, name, dtype, F=f, S1=s1, S2=s2, SHARED=shared, **defines)
+    shared = int(n_weights(sizes) * np.dtype(dtype).itemsize <= _MOST_SHARED_BYTES)
+    return kernel(
+        xp, _FILES.get(name, "lstm_adjoint.cu"), name, dtype, F=f, S1=s1, S2=s2, SHARED=shared, **defines
+    )
 
 
 def expected(sizes: Sizes, weights: Weights) -> dict[str, tuple[Array, tuple[int, ...]]]:

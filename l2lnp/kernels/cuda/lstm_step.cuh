@@ -56,11 +56,7 @@ __device__ inline void layer_step(
     }
 }
 
-// All weights of an LSTM as they stand in phi, and in shared memory.
-struct Addresses {
-    const REAL *w1, *b1, *w2, *b2, *w3, *b3;
-};
-
+// All weights of an LSTM in shared memory.
 struct Weights {
     Layer<S1, F + S1> first;
     Layer<S2, HIDDEN> second;

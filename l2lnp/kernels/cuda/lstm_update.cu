@@ -1,13 +1,18 @@
 // A step of the learned optimizer in one kernel: features, both layers, head, and the new theta.
 //
 //     x         = features                                    `features.cuh`
-//     o, state' = LSTM(state, x)                              `lstm_step.cuh`
+//     o, state' = LSTM(state, x)                              `lstm_step.cuh`, `lstm_tensor.cuh`
 //     u         = factor unit o   or   factor unit tanh(o)    unit: 1, or one number for each tensor
 //     theta'    = kept theta + u
 //
-// Set when it is compiled beside theirs: FEATURES, the features' classes; TANH (1: of the head); CHUNKS, the most of a launch.
+// Set when it is compiled beside theirs: FEATURES, the features' classes; TANH (1: of the head); CHUNKS, the most of a
+// launch; TENSOR (1: by tensor cores).
 
+#if TENSOR
+#include "lstm_tensor.cuh"
+#else
 #include "lstm_step.cuh"
+#endif
 #include "features.cuh"
 
 using Features = Preprocessing<FEATURES>;
@@ -37,42 +42,72 @@ extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_update(
     const REAL* __restrict__ before, REAL* after, const REAL* __restrict__ theta, REAL* result) {
     __shared__ REAL corrections[AVERAGES + 1];
     __shared__ Weights shared;
-    const int part = PARTS > 1 ? threadIdx.x / LANES : 0, lane = threadIdx.x - part * LANES;
     int c = 0;
     while (c + 1 < n_chunks && chunks.of[c + 1].first_block <= blockIdx.x) ++c;
     const Chunk chunk = chunks.of[c];
     const long long of_block = (blockIdx.x - chunk.first_block) * TILE;
-    const long long first = chunk.first + of_block + lane, of_state = chunk.state + of_block + lane;
-
-    const Columns columns = {chunk.n - of_block - lane};
-    REAL x1[COLUMNS][F + S1], output[COLUMNS], scale[COLUMNS];
-    columns.read_rows(before + of_state, chunk.stride, S1, F, x1);
     shared.load(chunk.weights);
     bias_corrections(corrections, t_there ? *t_there : t);
     __syncthreads();
+
     Signals s = {};
     s.loss = REAL(loss_there ? *loss_there : loss);
     s.share = REAL(share_there ? *share_there : share);
     s.samples = REAL(samples);
     s.length = REAL(length);
+    const REAL common = REAL(factor_there ? *factor_there : factor), of_theta = REAL(kept_there ? *kept_there : kept);
+
+    // The features x of the coordinate `at`, and the scale of its u.
+    const auto observe = [&](long long at, REAL* x) {
+        const int tensor = segment_of(at, starts, n_tensors);
+        s.g = g[at];
+        s.h = h ? h[at] : REAL(0);
 #pragma unroll
-    for (int v = 0; v < COLUMNS; ++v) {
-        const int tensor = segment_of(first + v * LANES, starts, n_tensors);
-        scale[v] = REAL(factor_there ? *factor_there : factor) * (units ? units[tensor] : REAL(1));
-        s.g = columns.read(g + first, v);
-        s.h = h ? columns.read(h + first, v) : REAL(0);
-#pragma unroll
-        for (int i = 0; i < AVERAGES; ++i) {
-            s.averages[i] = columns.read(moments + i * moments_stride + first, v) / corrections[i];
+        for (int i = 0; i < AVERAGES; ++i) s.averages[i] = moments[i * moments_stride + at] / corrections[i];
+        Features::rows(s, {statistics + tensor, n_tensors}, x);
+        return common * (units ? units[tensor] : REAL(1));
+    };
+    const auto move = [&](long long at, REAL scale, REAL output) {
+        const REAL u = scale * (TANH ? tanh(output) : output);
+        result[at] = theta ? u + of_theta * theta[at] : u;
+    };
+
+#if TENSOR
+    __shared__ REAL rows[F][WARPS][OF_WARP + 8];  // features of the warps' coordinates, in different banks for all t
+    const int warp = threadIdx.x / 32, g_ = threadIdx.x % 32 / 4, t_ = threadIdx.x % 4;
+    for (int round = 0; round < ROUNDS; ++round) {
+        const long long of_thread = of_block + (round * WARPS + warp) * OF_WARP + g_;
+        const long long first = chunk.first + of_thread, of_state = chunk.state + of_thread;
+        const Columns columns = {chunk.n - of_thread};
+        const bool has_own = t_ < V && columns.has(t_);
+        REAL x[F] = {}, dealt[V][OF_FEATURES] = {}, output[V];
+        const REAL scale = has_own ? observe(first + 8 * t_, x) : REAL(0);
+        if (t_ < V) {
+            for (int f = 0; f < F; ++f) rows[f][warp][g_ + 8 * t_] = x[f];
         }
-        Features::rows(s, {statistics + tensor, n_tensors}, x1[v]);
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < OF_FEATURES; ++i) {
+            for (int v = 0; v < V && 4 * i + t_ < F; ++v) dealt[v][i] = rows[4 * i + t_][warp][g_ + 8 * v];
+        }
+        __syncwarp();
+        both_layers(shared, columns, dealt, before + of_state, chunk.stride, after + of_state, chunk.stride, output);
+        const REAL mine = own(output);
+        if (has_own) move(first + 8 * t_, scale, mine);
     }
+#else
+    const int part = PARTS > 1 ? threadIdx.x / LANES : 0, lane = threadIdx.x - part * LANES;
+    const long long first = chunk.first + of_block + lane, of_state = chunk.state + of_block + lane;
+    const Columns columns = {chunk.n - of_block - lane};
+    REAL x1[COLUMNS][F + S1] = {}, output[COLUMNS], scale[COLUMNS];
+    columns.read_rows(before + of_state, chunk.stride, S1, F, x1);
+#pragma unroll
+    for (int v = 0; v < COLUMNS; ++v) scale[v] = columns.has(v) ? observe(first + v * LANES, x1[v]) : REAL(0);
     both_layers(shared, part, columns, x1, before + of_state, chunk.stride, after + of_state, chunk.stride, output);
     if (part > 0) return;
 #pragma unroll
     for (int v = 0; v < COLUMNS; ++v) {
-        REAL moved = scale[v] * (TANH ? tanh(output[v]) : output[v]);
-        if (theta) moved += REAL(kept_there ? *kept_there : kept) * columns.read(theta + first, v);
-        columns.write(result + first, v, moved);
+        if (columns.has(v)) move(first + v * LANES, scale[v], output[v]);
     }
+#endif
 }

@@ -32,7 +32,7 @@ def update(step: Step, span: Span, space: Fresh) -> None:
 
 def _launch(step: Step, chunks: Sequence[Chunk]) -> None:
     xp, dtype, sizes = array_module(step.result), step.result.dtype, step.tensors.sizes
-    tiling = tiling_for(sum(chunk.n for chunk in chunks), dtype)
+    tiling = tiling_for(xp, step.sizes, sum(chunk.n for chunk in chunks), dtype)
     g, h, theta = (
         a if a is None else xp.ascontiguousarray(a) for a in (step.inputs.g, step.inputs.h, step.theta)
     )
