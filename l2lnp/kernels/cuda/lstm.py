@@ -148,8 +148,8 @@ def end(sizes: Sizes, tape: Tape, after: Array) -> None:
 def tiling_for(xp: ModuleType, sizes: Sizes, n: int, dtype: np.dtype) -> Tiling | TensorTiling:
     """Return how a step over ``n`` coordinates is dealt out.
 
-    Tensor cores do it in single precision, from Ampere on, where units can be dealt out to four lanes and their
-    weights fit in shared memory.
+    Tensor cores do it in single precision, from Ampere on, where units can be dealt out to four lanes
+    and their weights fit in shared memory.
     """
     fits = n_weights(sizes) * 4 <= _MOST_TENSOR_BYTES and not any(s % 4 for s in sizes.n_units)
     if fits and dtype == np.float32 and _has_tensor_cores(xp):

@@ -4,7 +4,7 @@
 //
 // Tensor cores multiply numbers of 11 bits (TF32). Every factor is a sum of two of them, a = high(a) + low(a):
 //
-//     a b = low(a) high(b) + high(a) low(b) + high(a) high(b),   but for 2^-21 |a b|
+//     a b = low(a) high(b) + high(a) low(b) + high(a) high(b),   but for 2^-20 |a b|
 //
 // Lane 4 g + t of a warp has the coordinates g + 8 v and the units t + 4 m: all gates of a unit in one thread,
 // and its hidden state where the next product reads it. Weights lie in shared memory as lanes read them, times
@@ -18,17 +18,23 @@ constexpr int V = 2 * M_TILES;  // coordinates of a thread
 constexpr int OF_WARP = 16 * M_TILES, WARPS = THREADS / 32;
 constexpr int TILE = ROUNDS * WARPS * OF_WARP;  // coordinates of a block
 
-// x rounded to the 11 bits that a tensor core reads.
+// x cut to the 11 bits that a tensor core reads.
 __device__ inline float high(float x) {
-    unsigned bits;
 #ifdef __CUDA_ARCH__
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-    return __uint_as_float(bits);
+    return __uint_as_float(__float_as_uint(x) & 0xffffe000u);
 #else
+    unsigned bits;
     __builtin_memcpy(&bits, &x, 4);
-    bits = (bits + 0x1000u) & 0xffffe000u;
+    bits &= 0xffffe000u;
     __builtin_memcpy(&x, &bits, 4);
     return x;
+#endif
+}
+
+// Brings the rows of a state that begin here closer, into the second cache, while something else is done; by a warp.
+__device__ inline void fetch_early(const float* rows, long long stride, int n_rows) {
+#ifdef __CUDA_ARCH__
+    for (int i = threadIdx.x % 32; i < n_rows; i += 32) asm volatile("prefetch.global.L2 [%0];" ::"l"(rows + i * stride));
 #endif
 }
 
@@ -211,8 +217,6 @@ __device__ inline void both_layers(
     float hidden1[V][First::UNITS], cell1[V][First::UNITS], hidden2[V][Second::UNITS], cell2[V][Second::UNITS];
     columns.read_rows<First::UNITS>(before, before_stride, First::OF_X, x1);
     columns.read_rows<First::UNITS>(before + HIDDEN * before_stride, before_stride, 0, cell1);
-    columns.read_rows<Second::UNITS>(before + S1 * before_stride, before_stride, Second::OF_X, x2);
-    columns.read_rows<Second::UNITS>(before + (HIDDEN + S1) * before_stride, before_stride, 0, cell2);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
 #pragma unroll
@@ -228,6 +232,8 @@ __device__ inline void both_layers(
             columns.write(after + (HIDDEN + 4 * m) * after_stride, v, cell1[v][m]);
         }
     }
+    columns.read_rows<Second::UNITS>(before + S1 * before_stride, before_stride, Second::OF_X, x2);
+    columns.read_rows<Second::UNITS>(before + (HIDDEN + S1) * before_stride, before_stride, 0, cell2);
     weights.second.step(x2, hidden2, cell2);
     for (int v = 0; v < V; ++v) output[v] = t == 0 ? weights.w3[S2] : 0;
 #pragma unroll

@@ -74,11 +74,16 @@ extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_update(
 
 #if TENSOR
     __shared__ REAL rows[F][WARPS][OF_WARP + 8];  // features of the warps' coordinates, in different banks for all t
+    constexpr int NEXT = WARPS * OF_WARP;
     const int warp = threadIdx.x / 32, g_ = threadIdx.x % 32 / 4, t_ = threadIdx.x % 4;
     for (int round = 0; round < ROUNDS; ++round) {
         const long long of_thread = of_block + (round * WARPS + warp) * OF_WARP + g_;
         const long long first = chunk.first + of_thread, of_state = chunk.state + of_thread;
         const Columns columns = {chunk.n - of_thread};
+        if (round + 1 < ROUNDS && columns.n_left > NEXT) {
+            fetch_early(before + of_state + NEXT, chunk.stride, 2 * HIDDEN);
+            fetch_early(moments + first + NEXT, moments_stride, AVERAGES);
+        }
         const bool has_own = t_ < V && columns.has(t_);
         REAL x[F] = {}, dealt[V][OF_FEATURES] = {}, output[V];
         const REAL scale = has_own ? observe(first + 8 * t_, x) : REAL(0);
