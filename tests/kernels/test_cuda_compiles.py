@@ -7,11 +7,14 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import l2lnp.kernels.cuda
 from l2lnp.kernels.cuda.lstm import TensorTiling, Tiling
+from l2lnp.kernels.cuda.lstm_adjoint import ReverseTiling, tiling_for
 from l2lnp.kernels.cuda.lstm_update import compiled_for
+from l2lnp.kernels.lstm import Sizes
 from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing
 
@@ -20,6 +23,7 @@ FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
 FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}
 MANY = Tiling(columns=2, parts=1, threads=128).defines() | {"SHARED": 1}
+WIDE = ReverseTiling(tile=16, threads=64, shares_weights=False, shares_tile=False)
 TENSOR = TensorTiling(tiles=2, rounds=8, threads=128, blocks=3).defines() | {"SHARED": 1}
 
 
@@ -40,8 +44,8 @@ DEFINES_OF_OTHERS = {
 DEFINES = [
     ("lstm.cu", "float", LSTM | {"F": 4} | MANY),
     ("lstm.cu", "double", LSTM | {"F": 4} | FEW),
-    ("lstm_adjoint.cu", "float", LSTM | {"F": 4} | MANY),
-    ("lstm_adjoint.cu", "double", LSTM | {"F": 4} | FEW),
+    ("lstm_adjoint.cu", "float", LSTM | {"F": 4} | tiling_for(Sizes(4, (20, 20)), np.float32).defines()),
+    ("lstm_adjoint.cu", "double", LSTM | {"F": 4} | WIDE.defines()),
     ("lstm_update.cu", "float", LSTM | of_features(FEATURES) | MANY),
     ("lstm_update.cu", "double", LSTM | of_features(["rnnprop", "gradient_size"]) | FEW),
     *((file, real, defines) for file, defines in DEFINES_OF_OTHERS.items() for real in ("float", "double")),

@@ -1,26 +1,111 @@
-"""`l2lnp.kernels.lstm_adjoint` in CUDA: gates are computed again, one kernel a layer.
+"""`l2lnp.kernels.lstm_adjoint` in CUDA: a step back is one launch, in which gates are computed again.
 
-The kernels give the cotangents of the pre-activations; those of the weights are sums over all
-coordinates, matrix products with what the gates read::
+The cotangents of the weights are sums over all coordinates. A block adds those of its coordinates up in a
+slot of its own, step after step, and the slots are added at the end::
 
-    a_w = a_gates [inputs; hidden; 1]^T
+    a_w = sum_blocks sum_steps d [inputs; hidden; 1]^T
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from l2lnp.backend import Array, array_module
+from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.kernels import lstm
-from l2lnp.kernels.cuda import blocks, check, launch, row_stride
-from l2lnp.kernels.cuda.lstm import Tape, Tiling, Weights, addresses, lstm_kernel, structure
+from l2lnp.kernels.cuda import blocks, check, kernel, launch, pointer, row_stride
+from l2lnp.kernels.cuda.lstm import Tape, Weights, addresses, expected, n_weights, structure
 from l2lnp.kernels.lstm import Sizes
 from l2lnp.workspace import Fresh
 
-_NULL = np.uintp(0)
-_THREADS = 128
+_MOST_SHARED_BYTES = 47 << 10  # of a block
+_MOST_BLOCKS = 512  # that have a slot: beyond, each takes several tiles
+_SUMS_COLUMNS, _SUMS_THREADS = 32, 256  # as in lstm_adjoint.cu
+
+
+class ReverseTiling(NamedTuple):
+    """How a step back is dealt out."""
+
+    tile: int  # coordinates that a block has at once
+    threads: int  # of a block
+    shares_weights: bool  # whether a layer's weights lie in shared memory
+    shares_tile: bool  # whether inputs and cotangents of a tile do
+
+    def n_blocks(self, n: int) -> int:
+        """Return how many blocks share ``n`` coordinates."""
+        return min(_MOST_BLOCKS, blocks(n, self.tile))
+
+    def defines(self) -> dict[str, int]:
+        """Return what the kernel is told of it when it is compiled."""
+        shared = {"SHARED": int(self.shares_weights), "STAGED": int(self.shares_tile)}
+        return {"TILE": self.tile, "THREADS": self.threads} | shared
+
+
+def tiling_for(sizes: Sizes, dtype: np.dtype) -> ReverseTiling:
+    """Return how a step back is dealt out: the widest tile for shared memory, beside the weights or not."""
+    itemsize, pairs = np.dtype(dtype).itemsize, blocks(max(sizes.n_units), 2)
+    f, (s1, s2) = sizes.n_features, sizes.n_units
+    of_weights = 4 * max(s1 * (f + s1 + 1), s2 * (s1 + s2 + 1)) * itemsize
+
+    def dealt(tile: int, of_weights: int) -> ReverseTiling:
+        threads = 32 * blocks(pairs * tile // 4, 32)
+        fits = of_tile(sizes, tile) * itemsize + of_weights <= _MOST_SHARED_BYTES
+        return ReverseTiling(tile, max(64, min(threads, 256)), of_weights > 0, fits)
+
+    choices = [dealt(tile, of_weights) for tile in (64, 32, 16)] + [dealt(tile, 0) for tile in (32, 16, 8, 4)]
+    return next((tiling for tiling in choices if tiling.shares_tile), dealt(16, 0))
+
+
+def of_tile(sizes: Sizes, tile: int) -> int:
+    """Return how many numbers a tile has: ``Staged`` in lstm_reverse.cuh."""
+    f, (s1, s2) = sizes.n_features, sizes.n_units
+    return (s1 + max(f, s2) + 1 + 4 * max(s1, s2) + 1) * (tile + 4)
+
+
+class Slots:
+    """Where blocks add up what they find of the weights' cotangents, and the kernels that do.
+
+    Parameters
+    ----------
+    n_blocks
+        Of each group that has weights of its own; in this order they have the slots.
+    """
+
+    def __init__(self, sizes: Sizes, n_blocks: Sequence[int], like: Array, space: Fresh) -> None:
+        self._sizes, self._like, self._n_groups = sizes, like, len(n_blocks)
+        self._xp = array_module(like)
+        self.tiling, n = tiling_for(sizes, like.dtype), sum(n_blocks)
+        self.starts = tuple(int(start) for start in np.cumsum([0, *n_blocks]))
+        self.n_weights = n_weights(sizes) + sizes.n_units[1] + 1
+        self.slots = space.empty("slots", (n, self.n_weights), like)
+        self.scratch = None
+        if not self.tiling.shares_tile:
+            self.scratch = space.empty("tiles", (n, of_tile(sizes, self.tiling.tile)), like)
+
+    def kernel(self, file: str, name: str, **defines: int | str) -> Callable[..., None]:
+        """Return a kernel, compiled for the sizes and the tiling."""
+        f, (s1, s2) = self._sizes.n_features, self._sizes.n_units
+        return kernel(
+            self._xp, file, name, self._like.dtype, F=f, S1=s1, S2=s2, **self.tiling.defines(), **defines
+        )
+
+    def sums(self) -> list[lstm.Weights]:
+        """Return a.w1 (4 S1, F + S1 + 1), a.w2 (4 S2, S1 + S2 + 1), a.w3 (S2 + 1,) of each group."""
+        f, (s1, s2) = self._sizes.n_features, self._sizes.n_units
+        found = self._xp.empty((self._n_groups, self.n_weights), self._like.dtype)
+        launch(
+            self.kernel("lstm_adjoint.cu", "lstm_sums"),
+            self._n_groups * blocks(self.n_weights, _SUMS_COLUMNS),
+            _SUMS_THREADS,
+            *(self.slots, moved_once(self._xp, self.starts), found),
+        )
+        shapes = (4 * s1, f + s1 + 1), (4 * s2, s1 + s2 + 1), (s2 + 1,)
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes]).tolist()
+        spans = zip((0, *ends[:-1]), ends, shapes, strict=True)
+        cuts = [(slice(start, stop), shape) for start, stop, shape in spans]
+        return [lstm.Weights(*(row[cut].reshape(shape) for cut, shape in cuts)) for row in found]
 
 
 def reverse(
@@ -36,40 +121,24 @@ def reverse(
 
     The arguments are those of the twin; ``a_state`` is changed in place.
     """
-    xp, f, (s1, s2) = array_module(a_state), sizes.n_features, sizes.n_units
-    n, n_hidden, dtype = a_state.shape[1], sizes.n_hidden, a_state.dtype
-    a_gates1, a_gates2 = (space.empty(("a_gates", i), (4 * s, n), a_state) for i, s in enumerate((s1, s2)))
-    tiling = Tiling(columns=1, parts=1, threads=_THREADS)
-    first, second = (
-        lstm_kernel(xp, f"lstm_reverse_{layer}", sizes, dtype, **tiling.defines())
-        for layer in ("first", "second")
-    )
-    there = structure(addresses(weights))
-    a = lstm.Weights(
-        xp.zeros((4 * s1, f + s1 + 1), dtype),
-        xp.zeros((4 * s2, n_hidden + 1), dtype),
-        xp.zeros(s2 + 1, dtype),
-    )
-    grid = blocks(n, _THREADS), _THREADS
-    for t in reversed(range(len(tape.x))):
+    xp, n, dtype = array_module(a_state), a_state.shape[1], a_state.dtype
+    tiling = tiling_for(sizes, dtype)
+    slots = Slots(sizes, [tiling.n_blocks(n)], a_state, space)
+    function = slots.kernel("lstm_adjoint.cu", "lstm_reverse")
+    check(dtype, **expected(sizes, weights))
+    n_steps = len(tape.x)
+    for t in reversed(range(n_steps)):
         x, before, after, a_output = tape.x[t], tape.states[t], tape.states[t + 1], a_outputs[t]
         check(dtype, a_output=(a_output, (n,)), before=(before, a_state.shape), after=(after, a_state.shape))
-        a_output = xp.ascontiguousarray(a_output)
-        states = before, row_stride(before), after, row_stride(after)
-        of_state = a_state, row_stride(a_state)
-        a_x = (_NULL, 0) if a_features is None else (a_features[t], row_stride(a_features[t]))
-        launch(second, *grid, there, *states, a_output, *of_state, a_gates2, n)
-        launch(first, *grid, there, x, row_stride(x), *states, *of_state, a_gates1, *a_x, n)
-        _add_products(a.w1, a_gates1, x, before[:s1])
-        _add_products(a.w2, a_gates2, after[:s1], before[s1:n_hidden])
-        _add_products(a.w3[None], a_output[None], after[s1:n_hidden])
-    return a
-
-
-def _add_products(total: Array, a: Array, *inputs: Array) -> None:
-    """total += a [inputs; 1]^T, the inputs one above the other."""
-    start = 0
-    for x in inputs:
-        total[:, start : start + len(x)] += a @ x.T
-        start += len(x)
-    total[:, start] += a.sum(1)
+        a_x = None if a_features is None else a_features[t]
+        launch(
+            function,
+            tiling.n_blocks(n),
+            tiling.threads,
+            structure(addresses(weights)),
+            *(part for a in (x, before, after) for part in (a, row_stride(a))),
+            *(xp.ascontiguousarray(a_output), a_state, row_stride(a_state)),
+            *(pointer(a_x), 0 if a_x is None else row_stride(a_x)),
+            *(slots.slots, pointer(slots.scratch), np.int32(t == n_steps - 1), n),
+        )
+    return slots.sums()[0]
