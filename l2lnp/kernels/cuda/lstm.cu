@@ -21,8 +21,9 @@ extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_step(
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     for (int round = 0; round < ROUNDS; ++round) {
         const long long first = of_block + (round * WARPS + threadIdx.x / 32) * OF_WARP + g;
-        const Columns columns = {n - first};
-        if (round + 1 < ROUNDS && columns.n_left > NEXT) fetch_early(before + first + NEXT, before_stride, 2 * HIDDEN);
+        if (first - g >= n) break;
+        const Columns columns(n - first);
+        if (round + 1 < ROUNDS && n - first > NEXT) fetch_early(before + first + NEXT, before_stride, 2 * HIDDEN);
         REAL x[V][OF_FEATURES] = {}, sum[V];
 #pragma unroll
         for (int s = 0; s < OF_FEATURES; ++s) {

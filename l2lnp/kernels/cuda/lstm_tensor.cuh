@@ -79,11 +79,13 @@ __device__ inline float sum_of_four(float x) {
 #endif
 }
 
-// The coordinates of a thread, in rows that begin at its first one. Those beyond the end are read as 0 and not written.
+// The coordinates of a thread, in rows that begin at its first one. In place of those beyond the end the last one is
+// read, so that no load waits for a branch; they are not written.
 struct Columns {
-    long long n_left;  // from the first one on
+    int n_left;  // from the first one on, or more than the thread has
+    __device__ Columns(long long n) : n_left(n < 8 * V ? n : 8 * V) {}
     __device__ bool has(int v) const { return 8 * v < n_left; }
-    __device__ float read(const float* row, int v) const { return has(v) ? row[8 * v] : 0.f; }
+    __device__ float read(const float* row, int v) const { return row[8 * v < n_left ? 8 * v : n_left - 1]; }
     __device__ void write(float* row, int v, float x) const {
         if (has(v)) row[8 * v] = x;
     }

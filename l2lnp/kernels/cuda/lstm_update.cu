@@ -79,8 +79,10 @@ extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_update(
     for (int round = 0; round < ROUNDS; ++round) {
         const long long of_thread = of_block + (round * WARPS + warp) * OF_WARP + g_;
         const long long first = chunk.first + of_thread, of_state = chunk.state + of_thread;
-        const Columns columns = {chunk.n - of_thread};
-        if (round + 1 < ROUNDS && columns.n_left > NEXT) {
+        const long long n_left = chunk.n - of_thread;
+        if (n_left + g_ <= 0) break;
+        const Columns columns(n_left);
+        if (round + 1 < ROUNDS && n_left > NEXT) {
             fetch_early(before + of_state + NEXT, chunk.stride, 2 * HIDDEN);
             fetch_early(moments + first + NEXT, moments_stride, AVERAGES);
         }
