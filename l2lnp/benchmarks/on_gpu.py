@@ -200,9 +200,15 @@ def slstm_step(batch_size: int = 128) -> Job:
     return Job("training-step", what, problem, (), reference, {"u": 1e-3})
 
 
+def sweep_big() -> Job:
+    """Return the job of g and h of BIG; convolutions that save multiplications, as cuDNN's do, round more."""
+    job = on_cpu.sweep("big", Execution(), 1024)
+    return replace(job, tolerances={**job.tolerances, "g": 3e-4})
+
+
 JOBS: dict[str, tuple[Callable[[], Job], Callable[[ModuleType, Job], list[DeviceContender]]]] = {
     "sweep-small": (lambda: on_cpu.sweep("small", Execution()), sweep),
-    "sweep-big": (lambda: on_cpu.sweep("big", Execution(), 1024), sweep),
+    "sweep-big": (sweep_big, sweep),
     "lstm-1e5": (lambda: on_cpu.lstm_step(10**5, Execution()), lstm_step),
     "lstm-1e6": (lambda: on_cpu.lstm_step(10**6, Execution()), lstm_step),
     "training-step": (slstm_step, training_step),
