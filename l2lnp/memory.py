@@ -2,14 +2,13 @@
 
 The coefficients were counted by running steps and unrolls with every allocation traced, for optimizers of
 several sizes; within a tenth they are what ``tests/test_memory.py`` finds. With S units in both layers
-of a learned optimizer, F rows of features, M moving averages and unroll length T, a parameter takes
+of a learned optimizer, M moving averages and unroll length T, a parameter takes
 
     frozen        3 (2 S) + 3 M + 12                   states: before the block, before and after the step
-    joint         6 (2 S) + 7 M + 13 + T (2 S + 2 F + 7)    if one layer holds nearly all parameters
-    hand-designed 5 (arrays of state) + 6
+    joint         3 (2 S) + 2 M + 10 + T (2 S + M + 3)    one more in T (...) if it reads theta
+    hand-designed 4 (arrays of state) + 6
 
-and a sample, for g and h in one sweep, twice every layer's output, twice every convolution's
-patches, and once more those of all convolutions but the first; for g alone about half.
+and a sample, for g and h in one sweep, twice every layer's output; for g alone about two thirds of that.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-from l2lnp.layers import Conv2D, lstm
+from l2lnp.layers import lstm
 from l2lnp.network import Sequential
 from l2lnp.optimizers import LSTM, SLSTM, HeldCurvature, InBasis, Optimizer
 from l2lnp.tree import Layout
@@ -49,30 +48,24 @@ class Memory:
 def numbers_per_parameter(optimizer: Optimizer, unroll_length_steps: int | None = None) -> float:
     """Return the numbers kept for a parameter; ``unroll_length_steps`` is None for a frozen optimizer.
 
-    The axes of a curvature basis come beside them: two matrices for each mode of a tensor.
+    The axes of a curvature basis come beside them: two matrices for each mode of a tensor. So do, where
+    optimizers learn, derivatives of their weights in 512 blocks for each layer: 12 MB with 20 + 20 units.
     """
     inner = optimizer.inner if isinstance(optimizer, InBasis | HeldCurvature) else optimizer
     if not isinstance(inner, LSTM):
         arrays = inner.init_state(np.zeros(1)).values()
-        return 5.0 * sum(np.size(a) for a in arrays if not isinstance(a, int)) + 6
-    f, (m, *_) = inner.n_features, inner.init_state(np.zeros(1))["moments"].shape
-    two_s = 2 * sum(inner.n_units)
+        return 4.0 * sum(np.size(a) for a in arrays if not isinstance(a, int)) + 6
+    m, two_s = len(inner.init_state(np.zeros(1))["moments"]), 2 * sum(inner.n_units)
     if unroll_length_steps is None:
         return 3.0 * two_s + 3 * m + 12
-    return 6.0 * two_s + 7 * m + 13 + unroll_length_steps * (two_s + 2 * f + 7)
+    return 3.0 * two_s + 2 * m + 10 + unroll_length_steps * (two_s + m + 3 + inner.uses_theta)
 
 
 def numbers_per_sample(network: Sequential, with_h: bool = True) -> float | None:
     """Return the numbers kept for a sample of a mini-batch; None for a network with LSTM layers."""
     if any(isinstance(layer, lstm.LSTM) for layer in network.layers):
         return None
-    outputs = sum(prod(shape) for shape in network.shapes[1:])
-    patches = [
-        layer.fan_in * prod(network.shapes[i + 1][1:])
-        for i, layer in enumerate(network.layers)
-        if isinstance(layer, Conv2D)
-    ]
-    return (2.0 if with_h else 1.4) * outputs + (2 if with_h else 1) * sum(patches) + sum(patches[1:])
+    return (2.05 if with_h else 1.35) * sum(prod(shape) for shape in network.shapes[1:])
 
 
 def needed(

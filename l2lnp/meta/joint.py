@@ -152,11 +152,11 @@ class JointLearner:
 
     def place(self) -> Callable[[], None]:
         """Return what brings the learner back to where it stands now."""
-        tape, checkpoint, restarts = self._tape, self.checkpoint, self._restarts_in_a_row
-        steps, renewed = list(tape.steps), dict(tape.renewed)
+        state, checkpoint, restarts = self._tape.state, self.checkpoint, self._restarts_in_a_row
+        steps, renewed = list(self._tape.steps), dict(self._tape.renewed)  # not the tape: it goes on
 
         def back() -> None:
-            self._tape = Tape(tape.state, list(steps), dict(renewed))
+            self._tape = Tape(state, list(steps), dict(renewed))
             self.checkpoint, self._restarts_in_a_row = checkpoint, restarts
 
         return back
@@ -188,7 +188,7 @@ class JointLearner:
             theta, state = self.optimizer.step(training.phi, renewed, inputs, training.theta)
             if not self._finite([theta]):
                 return self._restart(training, inputs.loss, "the update is")
-        self._record(inputs, training, batch, renewed)
+        self._record(inputs, training, batch, renewed, state)
         average = averaged(training.average, theta, training.step + 1) if self.averages else None
         after = training._replace(step=training.step + 1, theta=theta, state=state, average=average)
         return after, Report(inputs.loss if self.flag is not None else float(inputs.loss), learned, None)
@@ -197,9 +197,12 @@ class JointLearner:
     def _length(self) -> int:
         return self.unroll_length_steps if self.learns else 1
 
-    def _record(self, inputs: Inputs, training: Training, batch: Any, renewed: State) -> None:
-        kept = (training.theta, batch) if self.second_derivatives else (None, None)
-        step = Step(inputs, self._weight(inputs.loss, False), *kept)
+    def _record(self, inputs: Inputs, training: Training, batch: Any, renewed: State, after: State) -> None:
+        step = Step(inputs, self._weight(inputs.loss, False))
+        if self.second_derivatives:
+            step = step._replace(theta=training.theta, batch=batch)
+        elif self.learns and self.optimizer.keeps_states(training.theta):
+            step = step._replace(after=after)
         self._tape.record(step, training.state, renewed)
 
     def _weight(self, loss: Scalar, is_last: bool) -> Scalar:

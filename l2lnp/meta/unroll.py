@@ -37,12 +37,17 @@ START = Context()
 
 
 class Step(NamedTuple):
-    """What is kept of one inner step; theta and batch only where second derivatives are wanted."""
+    """What is kept of one inner step.
+
+    theta and batch are kept only where second derivatives are wanted; the state after the step only where the
+    optimizer goes back by it (`Optimizer.keeps_states`).
+    """
 
     inputs: Inputs
     weight: Scalar  # of the step's own loss in the meta-loss
     theta: Array | None = None
     batch: Any = None
+    after: State | None = None
 
 
 @dataclass
@@ -82,6 +87,12 @@ class Segment(NamedTuple):
     state: State
     steps: list[Step]
     span: slice
+
+    @property
+    def states(self) -> list[State] | None:
+        """The state after each step, where they were kept."""
+        kept = [step.after for step in self.steps if step.after is not None]
+        return kept if len(kept) == len(self.steps) else None
 
 
 class Unrolled(NamedTuple):
@@ -124,11 +135,12 @@ def unroll(
     batches = list(batches)
     if weights is None:
         weights = [1 / len(batches) if t else 0.0 for t in range(len(batches))]
-    tape = Tape(state)
+    tape, keeps_states = Tape(state), optimizer.keeps_states(theta)
     for batch, weight in zip(batches, weights, strict=True):
         inputs, renewed = optimizer.look(optimizee, theta, batch, context, state)
-        tape.record(Step(inputs, weight, theta, batch), state, renewed)
+        step, before = Step(inputs, weight, theta, batch), state
         theta, state = optimizer.step(phi, renewed, inputs, theta)
+        tape.record(step._replace(after=state if keeps_states else None), before, renewed)
         context = context._replace(step=context.step + 1)
     return Unrolled(theta, state, tape)
 
@@ -157,7 +169,7 @@ def meta_gradient(
     a_u = []
     for step in reversed(tape.steps):
         a_u.append(a_theta)
-        a_theta = optimizer.kept(step.inputs.context) * a_theta
+        a_theta = _through_decay(optimizer, step, a_theta)
         if not (isinstance(step.weight, int | float) and step.weight == 0):  # 0 times NaN would be NaN
             a_theta = a_theta + like(step.weight, a_theta) * step.inputs.g
     a_phi, a_state = updates_adjoint(optimizer, phi, tape, a_u[::-1], a_state or {})
@@ -174,9 +186,17 @@ def updates_adjoint(
     a_phi: Phi = {}
     for segment in reversed(tape.segments()):
         inputs = [step.inputs for step in segment.steps]
-        a, a_state = optimizer.unroll_adjoint(phi, segment.state, inputs, a_u[segment.span], a_state)
+        a, a_state = optimizer.unroll_adjoint(
+            phi, segment.state, inputs, a_u[segment.span], a_state, segment.states
+        )
         a_phi, a_state = added(a_phi, a), optimizer.look_adjoint(segment.before, segment.state, a_state)
     return a_phi, a_state
+
+
+def _through_decay(optimizer: Optimizer, step: Step, a_theta: Array) -> Array:
+    """Return the share of ``a_theta`` that goes to theta before the step beside its update."""
+    kept = optimizer.kept(step.inputs.context)
+    return a_theta if isinstance(kept, float) and kept == 1.0 else like(kept, a_theta) * a_theta
 
 
 def _exact(
@@ -188,7 +208,7 @@ def _exact(
         for step, state in zip(reversed(segment.steps), reversed(states), strict=True):
             a = optimizer.update_adjoint(phi, state, step.inputs, a_theta, a_state)
             a_phi, a_state = added(a_phi, a.phi), a.state
-            a_theta = optimizer.kept(step.inputs.context) * a_theta
+            a_theta = _through_decay(optimizer, step, a_theta)
             a_theta = a_theta + optimizee.adjoint(step.theta, step.batch, step.weight + a.loss, a.g, a.h)
             if a.theta is not None:
                 a_theta = a_theta + a.theta

@@ -233,8 +233,18 @@ class Optimizer:
             states.append(self.update(phi, states[-1], inputs)[1])
         return states
 
+    def keeps_states(self, theta: Array) -> bool:
+        """Return whether `unroll_adjoint` goes by the states after the steps, where they are kept."""
+        return False
+
     def unroll_adjoint(
-        self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
+        self,
+        phi: Phi,
+        state: State,
+        steps: Sequence[Inputs],
+        a_u: Sequence[Array],
+        a_state: State,
+        states: Sequence[State] | None = None,
     ) -> tuple[Phi, State]:
         """Return the adjoint of several updates, with loss, g, h and theta taken as constants.
 
@@ -246,6 +256,8 @@ class Optimizer:
             The cotangent of each step's update.
         a_state
             The cotangent of the state after the last step.
+        states
+            The state after each of ``steps``, where they were kept (`keeps_states`).
 
         Returns
         -------
@@ -253,8 +265,8 @@ class Optimizer:
             The latter refers to ``state``.
         """
         a_phi: Phi = {}
-        states = self.replay(phi, state, steps)
-        for before, inputs, a_u_t in reversed(list(zip(states, steps, a_u, strict=True))):
+        befores = self.replay(phi, state, steps)
+        for before, inputs, a_u_t in reversed(list(zip(befores, steps, a_u, strict=True))):
             step = self.update_adjoint(phi, before, inputs, a_u_t, a_state)
             a_phi, a_state = added(a_phi, step.phi), step.state
         return a_phi, a_state

@@ -94,14 +94,24 @@ class HeldCurvature(Optimizer):
             return a._replace(h=a_h)
         return a._replace(h=None, state=a.state if a_h is None else {**a.state, _H: a_h})
 
+    def keeps_states(self, theta: Array) -> bool:
+        return self.inner.keeps_states(theta)
+
     def unroll_adjoint(
-        self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
+        self,
+        phi: Phi,
+        state: State,
+        steps: Sequence[Inputs],
+        a_u: Sequence[Array],
+        a_state: State,
+        states: Sequence[State] | None = None,
     ) -> tuple[Phi, State]:
         held, h = [], state[_H]
         for t, inputs in enumerate(steps, state[_STEP]):
             held.append(self._held({_H: h, _STEP: t}, inputs))
             h = held[-1].h
-        return self.inner.unroll_adjoint(phi, self._inner(state), held, a_u, self._inner(a_state))
+        states = states and [self._inner(after) for after in states]
+        return self.inner.unroll_adjoint(phi, self._inner(state), held, a_u, self._inner(a_state), states)
 
     def _is_fresh(self, state: State) -> bool:
         """Return whether the step from ``state`` computes a new h."""

@@ -171,13 +171,23 @@ class InBasis(Optimizer):
         a_h = a.h if self.uses_curvature else None
         return a._replace(g=self._rotate_back(axes, a.g), h=a_h)
 
+    def keeps_states(self, theta: Array) -> bool:
+        return self.inner.keeps_states(theta)
+
     def unroll_adjoint(
-        self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
+        self,
+        phi: Phi,
+        state: State,
+        steps: Sequence[Inputs],
+        a_u: Sequence[Array],
+        a_state: State,
+        states: Sequence[State] | None = None,
     ) -> tuple[Phi, State]:
         axes = self._axes(state)
         inside = [self._rotated_inputs(state, axes, inputs) for inputs in steps]
         a_inside = [self._rotate(axes, a) for a in a_u]
-        return self.inner.unroll_adjoint(phi, self._inner(state), inside, a_inside, a_state)
+        states = states and [self._inner(after) for after in states]
+        return self.inner.unroll_adjoint(phi, self._inner(state), inside, a_inside, a_state, states)
 
     def _rotated_inputs(self, state: State, axes: Moments, inputs: Inputs) -> Inputs:
         if self._modes and not state[_REFRESHES]:

@@ -17,11 +17,11 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.kernels import lstm, lstm_adjoint, twin
 from l2lnp.kernels.lstm import BLOCK, Sizes, Weights
-from l2lnp.optimizers import lstm_update, preprocessing
+from l2lnp.optimizers import lstm_update, lstm_update_adjoint, preprocessing
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.chunks import Chunk, Span, cut, groups, join
 from l2lnp.optimizers.features import FEATURES
@@ -185,29 +185,44 @@ class LSTM(Optimizer):
     def _made(self, phi: Phi, state: State, inputs: Inputs, theta: Array | None) -> tuple[Array, State]:
         """Return theta after the step, or u (P,) where no theta is given, and the next state."""
         inputs, t, xp = self._checked(inputs), state["t"] + 1, array_module(inputs.g)
-        moments, statistics, units = self._observe(state["moments"], t, inputs)
-        before, spans, kernels = self._lstm(state), self._spans(1), twin(lstm_update, inputs.g)
+        seen, before, spans = self._observe(state["moments"], t, inputs), self._lstm(state), self._spans(1)
         after = self._execution.workspace.lend(before.shape, before)
-        step = Step(
+        step = self._step(self._fold(phi), t, inputs, seen, before, after, xp.empty_like(inputs.g))
+        if theta is not None:
+            step = step._replace(theta=theta, kept=self.kept(inputs.context))
+        kernels = twin(lstm_update, inputs.g)
+        self._execution.map(lambda index: kernels.update(step, spans[index], self._space()), len(spans))
+        return step.result, {"moments": seen.moments, "lstm": after, "chunk": state["chunk"], "t": t}
+
+    def _step(
+        self,
+        weights: Mapping[str, Any],
+        t: Scalar,
+        inputs: Inputs,
+        seen: Observed,
+        before: Array,
+        after: Array,
+        result: Array,
+    ) -> Step:
+        """Return the step number ``t`` (from 1), that moves no theta."""
+        return Step(
             sizes=self._sizes,
             preprocessing=self._preprocessing,
             head=self.head,
-            weights=self._fold(phi),
+            weights=weights,
             t=t,
             inputs=inputs,
-            moments=moments,
-            statistics=statistics,
+            moments=seen.moments,
+            statistics=seen.statistics,
             tensors=self._tensors,
             factor=self._factor(inputs),
-            units=units if self.step_unit == "weights" else None,
-            kept=1.0 if theta is None else self.kept(inputs.context),
-            theta=theta,
+            units=seen.units if self.step_unit == "weights" else None,
+            kept=1.0,
+            theta=None,
             before=before,
             after=after,
-            result=xp.empty_like(inputs.g),
+            result=result,
         )
-        self._execution.map(lambda index: kernels.update(step, spans[index], self._space()), len(spans))
-        return step.result, {"moments": moments, "lstm": after, "chunk": state["chunk"], "t": t}
 
     def update_adjoint(
         self, phi: Phi, state: State, inputs: Inputs, a_u: Array, a_state: State
@@ -232,14 +247,28 @@ class LSTM(Optimizer):
         a_theta = self._theta_adjoint(inputs, self._tensors.mean(a_u * output), a.units)
         return UpdateAdjoint(a_phi, {"moments": a_moments, "lstm": a_lstm}, a.loss, a.g, a_h, a_theta)
 
+    def keeps_states(self, theta: Array) -> bool:
+        is_kept: bool = twin(lstm_update_adjoint, theta).is_for(self._preprocessing)
+        return is_kept
+
     def unroll_adjoint(
-        self, phi: Phi, state: State, steps: Sequence[Inputs], a_u: Sequence[Array], a_state: State
+        self,
+        phi: Phi,
+        state: State,
+        steps: Sequence[Inputs],
+        a_u: Sequence[Array],
+        a_state: State,
+        states: Sequence[State] | None = None,
     ) -> tuple[Phi, State]:
         """Adjoint of several updates with loss, g, h and theta constant, chunk by chunk.
 
         The moving averages depend on g and h alone and so are constants too: their
         cotangents, which nothing here depends on, are left out of ``a_state``.
         """
+        if self.keeps_states(state["lstm"]):
+            return self._from_states(
+                phi, state, steps, a_u, a_state, states or self._after(phi, state, steps)
+            )
         moments, observed = state["moments"], []
         for t, inputs in enumerate(steps, state["t"] + 1):
             seen = self._observe(moments, t, self._checked(inputs))
@@ -247,6 +276,41 @@ class LSTM(Optimizer):
             observed.append(seen._replace(moments=None))  # of all steps they would take too much memory
         a_phi, a_lstm = self._bptt(phi, state, steps, observed, a_u, a_state)
         return a_phi, {"lstm": a_lstm}
+
+    def _after(self, phi: Phi, state: State, steps: Sequence[Inputs]) -> list[State]:
+        """Return the state after each of ``steps``."""
+        befores = self.replay(phi, state, steps)
+        return [*befores[1:], self.update(phi, befores[-1], steps[-1])[1]]
+
+    def _from_states(
+        self,
+        phi: Phi,
+        state: State,
+        steps: Sequence[Inputs],
+        a_u: Sequence[Array],
+        a_state: State,
+        states: Sequence[State],
+    ) -> tuple[Phi, State]:
+        """Return what `unroll_adjoint` does, from the states after the steps."""
+        made, weights, before = [], self._fold(phi), state
+        for inputs, a, after in zip(map(self._checked, steps), a_u, states, strict=True):
+            seen = Observed(after["moments"], None, None)
+            if self._preprocessing.has_statistics or self.uses_theta:
+                again = self._observe(before["moments"], after["t"], inputs)
+                seen = again._replace(moments=after["moments"])
+            step = self._step(weights, after["t"], inputs, seen, self._lstm(before), self._lstm(after), a)
+            made.append(step)
+            before = after
+        start = self._lstm(state)
+        a_lstm = a_state["lstm"].copy() if "lstm" in a_state else array_module(start).zeros_like(start)
+        kernels = twin(lstm_update_adjoint, start)
+        sums = kernels.reverse(made, a_lstm, self._chunks, self.groups, self._space())
+        return self._of_groups(sums), {"lstm": a_lstm}
+
+    def _of_groups(self, sums: Mapping[str, Any]) -> Phi:
+        """Return a_phi from the cotangents of each group's weights, as `reverse` gives them."""
+        of = {group: twin(lstm, a[0]).unfold(a) for group, a in sums.items()}
+        return {f"{group}/{path}": of[group][path] for group in self.groups for path in of[group]}
 
     def _bptt(
         self,
@@ -296,10 +360,7 @@ class LSTM(Optimizer):
                 sums[chunk.group] = (
                     a if total is None else Weights(*(x + y for x, y in zip(total, a, strict=True)))
                 )
-        a_phi = {
-            f"{group}/{path}": a for group in self.groups for path, a in kernels.unfold(sums[group]).items()
-        }
-        return a_phi, a_lstm
+        return self._of_groups(sums), a_lstm
 
     def _rows(self, span: Span, state: State, steps: Sequence[Inputs], observed: Sequence[Observed]) -> Array:
         """Return the features (T, F, n) of all steps over a span, in the arena."""

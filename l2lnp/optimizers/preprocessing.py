@@ -83,6 +83,11 @@ class Preprocessing:
         """Whether any feature reads the size of the weights."""
         return any(feature.uses_theta for feature in self.features)
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether any feature goes by what whole tensors have in common."""
+        return any(feature.n_statistics for feature in self.features)
+
     @cached_property
     def _in_statistics(self) -> frozenset[Average]:
         """The averages that statistics are made of."""

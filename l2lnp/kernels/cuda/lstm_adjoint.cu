@@ -4,7 +4,7 @@
 
 // From the states before and after a step; `a_state` goes from after to before; `a_features` (F, n) may be null. Each
 // block adds to its own of the `slots`, or begins it where it `is_new`.
-extern "C" __global__ void __launch_bounds__(THREADS) lstm_reverse(
+extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_reverse(
     const Addresses weights, const REAL* __restrict__ features, long long features_stride,
     const REAL* __restrict__ before, long long before_stride,
     const REAL* __restrict__ after, long long after_stride,

@@ -21,6 +21,10 @@ from l2lnp.kernels.lstm import Sizes
 from l2lnp.workspace import Fresh
 
 _MOST_SHARED_BYTES = 47 << 10  # of a block
+_REGISTERS, _OF_THREAD = (
+    1 << 16,
+    96,
+)  # of a multiprocessor; of a thread in single precision, with next to no spills
 _MOST_BLOCKS = 512  # that have a slot: beyond, each takes several tiles
 _SUMS_COLUMNS, _SUMS_THREADS = 32, 256  # as in lstm_adjoint.cu
 
@@ -32,15 +36,17 @@ class ReverseTiling(NamedTuple):
     threads: int  # of a block
     shares_weights: bool  # whether a layer's weights lie in shared memory
     shares_tile: bool  # whether inputs and cotangents of a tile do
+    blocks: int = 1  # that a multiprocessor shall have room for
 
     def n_blocks(self, n: int) -> int:
         """Return how many blocks share ``n`` coordinates."""
         return min(_MOST_BLOCKS, blocks(n, self.tile))
 
-    def defines(self) -> dict[str, int]:
+    def defines(self) -> dict[str, int | str]:
         """Return what the kernel is told of it when it is compiled."""
         shared = {"SHARED": int(self.shares_weights), "STAGED": int(self.shares_tile)}
-        return {"TILE": self.tile, "THREADS": self.threads} | shared
+        bounds = f"{self.threads}, {self.blocks}"
+        return {"TILE": self.tile, "THREADS": self.threads, "BOUNDS": bounds, **shared}
 
 
 def tiling_for(sizes: Sizes, dtype: np.dtype) -> ReverseTiling:
@@ -50,9 +56,10 @@ def tiling_for(sizes: Sizes, dtype: np.dtype) -> ReverseTiling:
     of_weights = 4 * max(s1 * (f + s1 + 1), s2 * (s1 + s2 + 1)) * itemsize
 
     def dealt(tile: int, of_weights: int) -> ReverseTiling:
-        threads = 32 * blocks(pairs * tile // 4, 32)
+        threads = max(64, min(32 * blocks(pairs * tile // 4, 32), 256))
+        n_blocks = _REGISTERS // (_OF_THREAD * threads) if itemsize == 4 else 1
         fits = of_tile(sizes, tile) * itemsize + of_weights <= _MOST_SHARED_BYTES
-        return ReverseTiling(tile, max(64, min(threads, 256)), of_weights > 0, fits)
+        return ReverseTiling(tile, threads, of_weights > 0, fits, n_blocks)
 
     choices = [dealt(tile, of_weights) for tile in (64, 32, 16)] + [dealt(tile, 0) for tile in (32, 16, 8, 4)]
     return next((tiling for tiling in choices if tiling.shares_tile), dealt(16, 0))
