@@ -78,10 +78,12 @@ class Patches:
         squares = array_module(taps).multiply(taps, taps, out=space.empty("squared", taps.shape, taps))
         return replace(self, taps=squares, image=None)
 
-    def product(self, w: Array, out: Array) -> Array:
-        """Return W X, written to ``out`` (O, R C N); w (O, K I J)."""
+    def product(self, w: Array, out: Array, b: Array | None = None) -> Array:
+        """Return W X + b, written to ``out`` (O, R C N); w (O, K I J), b (O,)."""
         by_position = out.reshape(len(w), *self.positions, self.image_shape[3])
         _product(w, self.taps, self.window.size[0], self.window.stride[0], by_position)
+        if b is not None:
+            out += b[:, None]
         return out
 
     def outer(self, v: Array, space: Fresh) -> Array:

@@ -21,9 +21,7 @@ from l2lnp.workspace import Fresh
 
 def forward(params: Params, x: Array | Patches, space: Fresh = FRESH) -> Array:
     """y = W x + b."""
-    y = _product(params["w"], x, space, "y")
-    y += params["b"][:, None]
-    return y
+    return _product(params["w"], x, space, "y", params["b"])
 
 
 def backward(
@@ -51,7 +49,7 @@ def backward_adjoint(
     params: Params, x: Array | Patches, g_y: Array, a_g_x: Array | Patches | None, a_g: Params
 ) -> tuple[Array, Array, Params]:
     """a_gy = W a_gx + a_gW x + a_gb,  a_x = a_gW^T g_y,  a_W = g_y a_gx^T."""
-    a_g_y = _product(a_g["w"], x) + a_g["b"][:, None]
+    a_g_y = _product(a_g["w"], x, b=a_g["b"])
     a_x = _transposed_product(a_g["w"], g_y, x)
     if a_g_x is None:
         return a_g_y, a_x, {}
@@ -64,7 +62,7 @@ def curvature_adjoint(
 ) -> tuple[Array, Array, Params]:
     """a_hy = W^2 a_hx + a_hW x^2 + a_hb,  a_x = 2 x (a_hW^T h_y),  a_W = 2 W (h_y a_hx^T)."""
     w = params["w"]
-    a_h_y = _product(a_h["w"], _squared(x)) + a_h["b"][:, None]
+    a_h_y = _product(a_h["w"], _squared(x), b=a_h["b"])
     a_x = 2 * _values(x) * _transposed_product(a_h["w"], h_y, x)
     if a_h_x is None:
         return a_h_y, a_x, {}
@@ -72,10 +70,17 @@ def curvature_adjoint(
     return a_h_y, a_x, {"w": 2 * w * _outer(h_y, a_h_x)}
 
 
-def _product(w: Array, x: Array | Patches, space: Fresh = FRESH, key: str = "") -> Array:
-    """W x."""
+def _product(
+    w: Array, x: Array | Patches, space: Fresh = FRESH, key: str = "", b: Array | None = None
+) -> Array:
+    """W x + b."""
     out = space.empty(key, (len(w), x.shape[1]), w)
-    return x.product(w, out) if isinstance(x, Patches) else matmul(w, x, out=out)
+    if isinstance(x, Patches):
+        return x.product(w, out, b)
+    matmul(w, x, out=out)
+    if b is not None:
+        out += b[:, None]
+    return out
 
 
 def _transposed_product(w: Array, v: Array, x: Array | Patches, space: Fresh = FRESH, key: str = "") -> Array:

@@ -23,6 +23,7 @@ FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
 FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}
 MANY = Tiling(columns=2, parts=1, threads=128).defines() | {"SHARED": 1}
+BACK = tiling_for(Sizes(24, (20, 20)), np.dtype(np.float32)).defines()
 WIDE = ReverseTiling(tile=16, threads=64, shares_weights=False, shares_tile=False)
 TENSOR = TensorTiling(tiles=2, rounds=8, threads=128, blocks=3).defines() | {"SHARED": 1}
 
@@ -33,9 +34,12 @@ def of_features(names):
     return compiled_for(preprocessing, "tanh") | {"F": preprocessing.n_rows}
 
 
+IMAGE = {"VECTOR": 4, "SQUARED": 1}
 TILE = {"ROWS": 64, "COLUMNS": 64}
 DEFINES_OF_OTHERS = {
     "windows.cu": {},
+    "patches_outer.cu": IMAGE | {"INDEX": "int"},
+    "patches_product.cu": IMAGE | {"ADJOINT": 1, "ROWS": 16, "GROUPS": 2, "COLUMNS": 2},
     "losses.cu": {},
     "products.cu": TILE,
     "reductions.cu": {},
@@ -44,8 +48,10 @@ DEFINES_OF_OTHERS = {
 DEFINES = [
     ("lstm.cu", "float", LSTM | {"F": 4} | MANY),
     ("lstm.cu", "double", LSTM | {"F": 4} | FEW),
-    ("lstm_adjoint.cu", "float", LSTM | {"F": 4} | tiling_for(Sizes(4, (20, 20)), np.float32).defines()),
+    ("lstm_adjoint.cu", "float", LSTM | {"F": 4} | BACK),
     ("lstm_adjoint.cu", "double", LSTM | {"F": 4} | WIDE.defines()),
+    ("lstm_update_adjoint.cu", "float", LSTM | of_features(FEATURES) | BACK),
+    ("lstm_update_adjoint.cu", "double", LSTM | of_features(["rnnprop", "gradient_size"]) | WIDE.defines()),
     ("lstm_update.cu", "float", LSTM | of_features(FEATURES) | MANY),
     ("lstm_update.cu", "double", LSTM | of_features(["rnnprop", "gradient_size"]) | FEW),
     *((file, real, defines) for file, defines in DEFINES_OF_OTHERS.items() for real in ("float", "double")),

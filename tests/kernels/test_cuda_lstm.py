@@ -177,7 +177,7 @@ OF_TENSOR = {
     "one exponential for all": ("LOG2_E, 2 * LOG2_E};", "LOG2_E, LOG2_E};"),
     "bias of the first units": ("bias[4 * m + lane % 4]", "bias[lane % 4]"),
     "coordinates of another warp": ("const int warp = threadIdx.x / 32 * 32,", "const int warp = 0,"),
-    "sum over three": ("(of[2] + of[3])", "of[2]"),
+    "sum over two": ("x + __shfl_xor_sync(0xffffffff, x, 2)", "x"),
     "cells of the second layer": (
         "before + (HIDDEN + S1) * before_stride",
         "before + HIDDEN * before_stride",

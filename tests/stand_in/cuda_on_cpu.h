@@ -110,3 +110,13 @@ void call(void** given) {
 }
 
 }  // namespace on_cpu
+
+template <class T>
+T __shfl_xor_sync(unsigned, T x, int across) {
+    static T of_threads[1024];
+    of_threads[threadIdx.x] = x;
+    on_cpu::wait();
+    x = of_threads[threadIdx.x ^ across];
+    on_cpu::wait();
+    return x;
+}

@@ -21,7 +21,7 @@ _TYPES = {
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
 }
-_KERNEL = re.compile(r"__global__ void(?: __launch_bounds__\(\w+\))? (\w+)\(([^)]*)\)")
+_KERNEL = re.compile(r"__global__ void(?: __launch_bounds__\([^)]*\))? (\w+)\(([^)]*)\)")
 _MOST_THREADS, _MOST_BLOCKS = 1024, 2**31 - 1
 
 

@@ -65,18 +65,8 @@ __device__ inline void multiply_add(float (&c)[4], const float (&a)[4], float b0
 
 // The sum of x over the four lanes with the same g.
 __device__ inline float sum_of_four(float x) {
-#ifdef __CUDA_ARCH__
     x += __shfl_xor_sync(0xffffffff, x, 1);
     return x + __shfl_xor_sync(0xffffffff, x, 2);
-#else
-    __shared__ float of_lanes[THREADS];
-    of_lanes[threadIdx.x] = x;
-    __syncwarp();
-    const float* of = of_lanes + threadIdx.x / 4 * 4;
-    x = (of[0] + of[1]) + (of[2] + of[3]);
-    __syncwarp();
-    return x;
-#endif
 }
 
 // The coordinates of a thread, in rows that begin at its first one. In place of those beyond the end the last one is

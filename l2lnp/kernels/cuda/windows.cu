@@ -1,4 +1,4 @@
-// Windows over images: patches and their adjoint, max pooling and its two maps.
+// Windows over images: patches, max pooling and its two maps.
 //
 // Set when it is compiled: REAL. Images are (K, H, W, N), windows of I x J have the positions
 // (R, C); top and left are pixels of padding. A block goes through one row of what it writes, so
@@ -26,25 +26,6 @@ extern "C" __global__ void patches(const REAL* __restrict__ x, REAL* columns, GE
 __device__ inline int position(int pixel, int tap, int before, int stride, int n) {
     const int first = pixel + before - tap;
     return first >= 0 && first % stride == 0 && first / stride < n ? first / stride : -1;
-}
-
-// x (K, H, W, N) from columns, the adjoint of patches; blocks: K H
-extern "C" __global__ void unpatch(const REAL* __restrict__ columns, REAL* x, GEOMETRY) {
-    const int row = blockIdx.x % H, k = blockIdx.x / H;
-    REAL* to = x + (long long)blockIdx.x * W * N;
-    for (int e = threadIdx.x; e < W * N; e += blockDim.x) {
-        const int column = e / N;
-        REAL sum = 0;
-        for (int i = 0; i < I; ++i) {
-            const int r = position(row, i, top, stride_r, R);
-            if (r < 0) continue;
-            for (int j = 0; j < J; ++j) {
-                const int c = position(column, j, left, stride_c, C);
-                if (c >= 0) sum += columns[((((long long)k * I + i) * J + j) * R + r) * C * N + c * N + e % N];
-            }
-        }
-        to[e] = sum;
-    }
 }
 
 // y (K, R, C, N) and the tap that won in each window, of equal ones the first; blocks: K R

@@ -8,11 +8,10 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels.cuda import check, kernel, launch
-from l2lnp.kernels.products import matmul
 from l2lnp.workspace import Fresh
 
 if TYPE_CHECKING:
-    from l2lnp.layers.window import Pair, Window
+    from l2lnp.layers.window import Window
 
 _MOST_TAPS = 1 << 16  # that an unsigned short can number
 _THREADS = 256
@@ -26,24 +25,6 @@ def patches(x: Array, window: Window, space: Fresh) -> Array:
     columns = space.empty("columns", (k, *window.size, r, c, n), x)
     _launch("patches", k * window.size[0] * window.size[1] * r, c * n, (x, columns), x.shape, window)
     return columns
-
-
-def unpatch(columns: Array, image: Pair, window: Window, space: Fresh, key: str) -> Array:
-    """Add every column (K, I, J, R, C, N) to its pixels (K, H, W, N): the adjoint of `patches`."""
-    columns = array_module(columns).ascontiguousarray(columns)
-    k, n = columns.shape[0], columns.shape[-1]
-    check(columns.dtype, columns=(columns, (k, *window.size, *window.output(image), n)))
-    x = space.empty(key, (k, *image, n), columns)
-    _launch("unpatch", k * image[0], image[1] * n, (columns, x), x.shape, window)
-    return x
-
-
-def unpatch_product(
-    w: Array, v_y: Array, shape: tuple[int, ...], image: Pair, window: Window, space: Fresh, key: str
-) -> Array:
-    """Return `unpatch` of the columns w^T v_y, which have the ``shape`` (K, I, J, R, C, N); w (O, K I J)."""
-    columns = matmul(w.T, v_y, out=space.empty("v_columns", (w.shape[1], v_y.shape[1]), v_y))
-    return unpatch(columns.reshape(shape), image, window, space, key)
 
 
 def max_pool(x: Array, window: Window, space: Fresh) -> tuple[Array, Array]:
