@@ -160,14 +160,15 @@ def training_step(xp: ModuleType, job: Job) -> list[DeviceContender]:
 
 
 def meta_gradient(xp: ModuleType, job: Job) -> list[DeviceContender]:
-    """Return ours of the job of an unroll and its meta-gradient, of LSTM and of SLSTM."""
+    """Return ours of the job of an unroll and its meta-gradient, of LSTM and of SLSTM; nothing waits."""
     assert isinstance(job.problem, UnrollProblem)
     found = []
     batch_size = job.problem.of_network.batches[0].x.shape[-1]
     with_h = unroll_problem(job.problem.n_steps, Execution(**ON_A_GPU), False, "slstm", batch_size)
     for name, host in (("l2lnp", job.problem), ("l2lnp, with h", with_h)):
-        of_network = _there(xp, host.of_network)
-        optimizer = replace(host.optimizer, execution=of_network.execution)
+        execution = Execution(**ON_A_GPU, waits=False)
+        of_network = replace(_there(xp, host.of_network), execution=execution)
+        optimizer = replace(host.optimizer, execution=execution)
         problem = replace(host, of_network=of_network, optimizer=optimizer, phi=moved(xp, host.phi))
         found.append(
             DeviceContender(
@@ -178,7 +179,7 @@ def meta_gradient(xp: ModuleType, job: Job) -> list[DeviceContender]:
                 else (lambda _: {}),
             )
         )
-    return found
+    return in_graphs(xp, found)
 
 
 def slstm_learner(problem: NetworkProblem) -> tuple[JointLearner, Any]:

@@ -49,6 +49,20 @@ def test_training_steps_give_the_numbers_of_the_cpu_and_a_graph_takes_few_launch
     assert DEVICE.n_launches - before <= 2 * 12 + 12  # two steps; the state to fixed places and back
 
 
+def test_a_meta_gradient_is_one_graph_in_which_nothing_waits(cupy):
+    make, ours = TINY["meta-first-order"]
+    contenders = ours(cupy, make())
+    assert [c.name for c in contenders] == [
+        *("l2lnp", "l2lnp, with h"),
+        *("l2lnp, one graph", "l2lnp, with h, one graph"),
+    ]
+    for contender in contenders:
+        launches, readings = DEVICE.n_launches, DEVICE.n_readings
+        contender.run()
+        assert DEVICE.n_readings == readings
+        assert (DEVICE.n_launches == launches + 1) == contender.name.endswith("one graph")
+
+
 def test_other_numbers_are_not_timed(cupy):
     job = TINY["training-step"][0]()
     wrong = on_gpu.DeviceContender("wrong", lambda: 1.01 * job.reference()["u"], lambda u: {"u": u})
