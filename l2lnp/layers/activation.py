@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import unknown_name
+from l2lnp.kernels import masks, twin
 from l2lnp.layers.base import FRESH, Layer, Shape
 from l2lnp.tree import Params
 from l2lnp.workspace import Fresh
@@ -30,6 +31,7 @@ class Function(NamedTuple):
     second: Callable[[Array, Array], Array] | None = None
     third: Callable[[Array, Array], Array] | None = None
     is_monotone: bool = False  # max(f(x)) = f(max(x)): it may change places with a max pooling
+    is_rectifier: bool = False  # f' is 1 where x > 0, else 0, and so is its square
 
 
 def sigmoid(x: Array) -> Array:
@@ -60,6 +62,7 @@ FUNCTIONS: dict[str, Function] = {
         lambda x, out: array_module(x).maximum(x, 0, out=out),
         lambda x, y: x > 0,  # 0 or 1, as truth values
         is_monotone=True,
+        is_rectifier=True,
     ),
     "leaky_relu": _leaky_relu(0.01),
     "tanh": Function(
@@ -136,7 +139,10 @@ class Activation(Layer):
         space: Fresh = FRESH,
         wants_x: bool = True,
     ) -> tuple[Array, Params]:
-        first, out = self.function.first(*cache), space.empty("g_x", g_y.shape, g_y)
+        out = space.empty("g_x", g_y.shape, g_y)
+        if self.function.is_rectifier:
+            return twin(masks, g_y).where_positive(cache.x, g_y, out), {}
+        first = self.function.first(*cache)
         return array_module(g_y).multiply(first, g_y, out=out), {}
 
     def curvature(
@@ -148,7 +154,10 @@ class Activation(Layer):
         space: Fresh = FRESH,
         wants_x: bool = True,
     ) -> tuple[Array, Params]:
-        first, out = self.function.first(*cache), space.empty("h_x", h_y.shape, h_y)
+        out = space.empty("h_x", h_y.shape, h_y)
+        if self.function.is_rectifier:
+            return twin(masks, h_y).where_positive(cache.x, h_y, out), {}
+        first = self.function.first(*cache)
         h_x = array_module(h_y).multiply(first * first, h_y, out=out)
         if self.function.second is not None and g_y is not None:
             h_x += self.function.second(*cache) * g_y

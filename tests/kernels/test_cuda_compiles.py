@@ -41,8 +41,11 @@ DEFINES_OF_OTHERS = {
     "patches_outer.cu": IMAGE | {"INDEX": "int"},
     "patches_product.cu": IMAGE | {"ADJOINT": 1, "ROWS": 16, "GROUPS": 2, "COLUMNS": 2},
     "losses.cu": {},
+    "joins.cu": {"PARTS": 8},
     "products.cu": TILE,
-    "reductions.cu": {},
+    "masks.cu": {},
+    "reductions.cu": {"ARRAYS": 8},
+    "tiled_windows.cu": {"VECTOR": 4},
     "signals.cu": of_features(FEATURES) | {"UNITS": 1},
 }
 DEFINES = [

@@ -124,7 +124,7 @@ def test_whatever_a_block_computes(cupy, monkeypatch, tile, n):
 
 @pytest.mark.parametrize("enough", [1, 100_000])
 def test_sums_in_one_part_and_in_many(cupy, monkeypatch, enough):
-    monkeypatch.setattr(ours, "_ENOUGH_WARPS", enough)
+    monkeypatch.setattr(ours, "_ENOUGH_WARPS", (enough, enough))
     arguments = problem(WINDOWS[0], (3, 9, 12), np.float32)
     assert_close(results(cupy, *arguments), by_hand(*arguments), np.float32)
 
@@ -133,8 +133,8 @@ def test_sizes_choose_what_a_block_computes():
     single, double = np.dtype(np.float32), np.dtype(np.float64)
     assert ours.tile_for(16, 1 << 20, single) == Tile(16, 1, 2)
     assert ours.tile_for(32, 1 << 17, single) == Tile(16, 2, 2)
-    assert ours.tile_for(16, 1 << 14, single) == Tile(8, 2, 1)
-    assert ours.tile_for(32, 1 << 20, double) == Tile(8, 4, 1)
+    assert ours.tile_for(16, 1 << 14, single) == Tile(8, 1, 1)
+    assert ours.tile_for(32, 1 << 20, double) == Tile(8, 1, 1)
 
 
 def test_an_image_that_is_not_aligned(cupy):
@@ -174,8 +174,8 @@ PLANTED = {
         "? (part + 1) * n_units - 1 : n_all",
     ),
     "lanes forgotten": ("patches_outer.cu", "if constexpr (N > 2)", "if constexpr (N > 4)"),
-    "parts of another": ("patches_outer.cu", "p += 8) sum", "p += 9) sum"),
-    "warps forgotten": ("patches_outer.cu", "w < 8; ++w", "w < 7; ++w"),
+    "parts of another": ("reductions.cu", "p += THREADS / 32) sum", "p += THREADS / 16) sum"),
+    "warps forgotten": ("reductions.cu", "w < THREADS / 32; ++w", "w < THREADS / 32 - 1; ++w"),
     "not squared": ("patches.cuh", "SQUARED ? x * x : x", "x"),
 }
 

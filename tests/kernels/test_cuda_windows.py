@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from moving import assert_same, moved
 from strategies import images, pairs
 
-from l2lnp.kernels import losses, twin, windows
+from l2lnp.kernels import losses, masks, twin, windows
 from l2lnp.kernels.convolution import Patches
 from l2lnp.layers.window import Window
 from l2lnp.workspace import Workspace
@@ -100,3 +100,47 @@ def test_kernels_can_be_left_aside(cupy, monkeypatch):
     assert twin(windows, np.zeros(1)) is windows
     monkeypatch.setenv("L2LNP_CUDA_KERNELS", "0")
     assert twin(windows, moved(cupy, np.zeros(1))) is windows
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, 40])
+@pytest.mark.parametrize("size", [(2, 2), (1, 3), (4, 1)])
+def test_windows_side_by_side(cupy, size, n, dtype):
+    window, space, rng = Window(size, size, "valid"), Workspace(), np.random.default_rng(0)
+    x = np.round(2 * rng.normal(size=(3, 5 * size[0], 2 * size[1], n))).astype(dtype)  # with ties
+    x[0, size[0] - 1, size[1] - 1, 0] = np.nan
+    ours = twin(windows, moved(cupy, x))
+    assert ours._is_tiled(x.shape, window)
+    y, won = windows.max_pool(x, window, space)
+    y_there, won_there = ours.max_pool(moved(cupy, x), window, space)
+    assert_same(y_there, y, cupy, **EXACT)
+    v_y = rng.normal(size=y.shape).astype(dtype) * np.isfinite(y)  # NumPy names no winner among no numbers
+    there = ours.max_scatter(won_there, moved(cupy, v_y), x.shape, window, space, "v_x")
+    back = windows.max_scatter(won, v_y, x.shape, window, space, "v_x")
+    assert_same(there, np.ascontiguousarray(back), cupy, **EXACT)
+
+
+PLANTED = {
+    "the last of equal ones": ("v.at[s] > best", "v.at[s] >= best"),
+    "no number overlooked": (" || v.at[s] != v.at[s]", ""),
+    "the row below": ("(long long)row * I * C + c", "(long long)row * C + c"),
+    "the tap beside": ("(unsigned short)(i * J + j)", "(unsigned short)(j * I + i)"),
+    "what lost is kept": ("v.at[s] : REAL(0)", "v.at[s] : v.at[s]"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_error_in_windows_side_by_side_is_seen(cupy, plant, name):
+    plant("tiled_windows.cu", *PLANTED[name])
+    with pytest.raises(AssertionError):
+        test_windows_side_by_side(cupy, (2, 2), 40, np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_a_rectifier_lets_through(cupy, dtype):
+    x = np.array([[-1, 0, 2, np.nan], [3, -0.0, -2, 1]], dtype)
+    v = np.array([[5, 6, 7, 8], [np.nan, 1, np.inf, -2]], dtype)
+    with np.errstate(invalid="ignore"):
+        expected = masks.where_positive(x, v, np.empty_like(v))
+    ours = twin(masks, moved(cupy, v)).where_positive(*moved(cupy, (x, v)), cupy.empty_like(moved(cupy, v)))
+    np.testing.assert_array_equal(ours.get(), expected)

@@ -76,9 +76,7 @@ PLANTED = [
         "f'' g_y dropped", "layers/activation.py", "h_x += self.function.second(*cache) * g_y", "pass", LAYERS
     ),
     Planted("wrong third derivative", "layers/activation.py", "(6 * y * y - 2)", "(6 * y * y + 2)", LAYERS),
-    Planted(
-        "relu slope 1 at 0", "layers/activation.py", "lambda x, y: x > 0,", "lambda x, y: x >= 0,", LAYERS
-    ),
+    Planted("relu slope 1 at 0", "kernels/masks.py", "multiply(x > 0,", "multiply(x >= 0,", LAYERS),
     Planted("gates swapped", "layers/lstm_cell.py", '"ifon".index', '"fion".index', LAYERS),
     Planted(
         "product's square dropped",
@@ -216,7 +214,7 @@ PLANTED = [
     Planted(
         "weight decay left out of the meta-gradient",
         "meta/unroll.py",
-        "a_theta = optimizer.kept(step.inputs.context) * a_theta",
+        "a_theta = _through_decay(optimizer, step, a_theta)",
         "a_theta = 1.0 * a_theta",
         ("tests/meta/test_unroll.py",),
     ),

@@ -17,6 +17,7 @@ from stand_in.graphs import DEVICE
 _TYPES = {
     "int": np.dtype(np.int32),
     "long long": np.dtype(np.int64),
+    "unsigned": np.dtype(np.uint32),
     "unsigned short": np.dtype(np.uint16),
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
@@ -66,7 +67,7 @@ def _cell(name, argument, dtype, is_array):
     """Return the memory that holds an argument: a pointer to an array, or a number."""
     if is_array and not (isinstance(argument, np.uintp) and argument == 0):
         assert type(argument) is ndarray, f"{name}: {type(argument)} for an array"
-        assert argument.dtype == dtype, f"{name}: {argument.dtype} for {dtype}"
+        assert dtype in (None, argument.dtype), f"{name}: {argument.dtype} for {dtype}"
         return np.array(argument.data.ptr, np.uintp)
     if is_array:
         return np.array(argument)
@@ -106,7 +107,7 @@ def _compiled(code, options, names):
     if shutil.which("g++") is None:
         pytest.skip("no g++: the CUDA kernels cannot be run on the CPU")
     header = Path(__file__).parent / "cuda_on_cpu.h"
-    in_step = "true" if "__sync" in code else "false"
+    in_step = "true" if "_sync" in code else "false"
     lines = [f'#include "{header}"', code]
     lines += [
         f'extern "C" void launch_{name}(void** a, unsigned n_blocks, unsigned n_threads) '

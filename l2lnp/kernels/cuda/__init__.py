@@ -8,8 +8,9 @@ a fixed order, so two runs give the same bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,8 @@ import numpy as np
 from l2lnp.backend import Array
 from l2lnp.scalars import Scalar
 
+MOST_ARRAYS = 8  # that a kernel is given in one argument
+_VECTOR_BYTES = 16  # that a thread reads at once
 _REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 
@@ -63,6 +66,18 @@ def pointer(a: Array | None) -> Any:
     return np.uintp(0) if a is None else a
 
 
+def structure(numbers: Sequence[int]) -> np.ndarray:
+    """Return whole numbers, all 64 bits wide, as one argument of a kernel."""
+    return np.array(numbers, np.int64).view([("numbers", np.int64, len(numbers))])
+
+
+def arrays_of(some: Sequence[Array]) -> np.ndarray:
+    """Return up to `MOST_ARRAYS` contiguous arrays as one argument of a kernel: its ``Arrays``."""
+    ends = list(accumulate(a.size for a in some))
+    n_none = MOST_ARRAYS - len(some)
+    return structure([*(a.data.ptr for a in some), *[0] * n_none, *ends, *ends[-1:] * n_none])
+
+
 def number(x: Scalar) -> tuple[Any, np.float64]:
     """Return two arguments of a kernel: where ``x`` lies on the device, or null; what it is on the host."""
     if isinstance(x, int | float):
@@ -73,6 +88,13 @@ def number(x: Scalar) -> tuple[Any, np.float64]:
 def blocks(n: int, n_threads: int) -> int:
     """Return how many blocks of threads go through ``n`` elements."""
     return -(-n // n_threads)
+
+
+def vector_for(n: int, *arrays: Array) -> int:
+    """Return how many neighbours of rows of ``n`` in contiguous ``arrays`` a thread can read at once."""
+    vector = _VECTOR_BYTES // arrays[0].itemsize
+    is_aligned = all(a.data.ptr % _VECTOR_BYTES == 0 for a in arrays)
+    return vector if is_aligned and n % vector == 0 else 1
 
 
 def row_stride(a: Array) -> int:

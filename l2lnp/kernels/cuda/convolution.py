@@ -10,7 +10,7 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels import convolution
-from l2lnp.kernels.cuda import blocks, check, kernel, launch, pointer, windows
+from l2lnp.kernels.cuda import blocks, check, kernel, launch, pointer, reductions, vector_for, windows
 from l2lnp.layers.base import FRESH
 from l2lnp.workspace import Fresh
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 _THREADS = 128  # along the columns of a product, as in patches_product.cu
 _SIDE, _WARPS = 8, 4  # as in patches_outer.cu
-_VECTOR_BYTES = 16  # that a thread reads at once
-_ENOUGH_WARPS = 2048  # that keep a device busy
+_ENOUGH_WARPS = 2048, 4096  # that keep a device busy with products, and with sums of outer products
 _MOST_INT = (1 << 31) - 1
 
 
@@ -32,11 +31,11 @@ class Tile(NamedTuple):
     columns: int  # vectors of a thread
 
 
-TILES = (
+TILES = (  # from the one that reads least to the one for few columns
     Tile(16, 2, 2),
     Tile(16, 2, 1),
-    Tile(8, 4, 1),
-)  # from the one that reads least to the one for few columns
+    Tile(8, 1, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -67,27 +66,22 @@ class Patches(convolution.Patches):
         xp, (k, n_columns), o, x = array_module(v, self.taps), self.shape, len(v), self.taps
         v = xp.ascontiguousarray(v)
         check(v.dtype, v=(v, (o, n_columns)), x=(x, self.image_shape))
-        vector, n_samples = _vector(self.image_shape[3], x, v), self.image_shape[3]
+        vector, n_samples = vector_for(self.image_shape[3], x, v), self.image_shape[3]
         n_runs = n_columns // n_samples * blocks(n_samples, 32 * vector)
         tiles = blocks(o, _SIDE) * blocks(k, _SIDE)
-        runs_of_part = blocks(n_runs, blocks(_ENOUGH_WARPS, tiles))
+        runs_of_part = blocks(n_runs, blocks(_ENOUGH_WARPS[1], tiles))
         n_parts = blocks(n_runs, runs_of_part)
         index = "int" if max(x.size, v.size) + x.size // self.image_shape[0] < _MOST_INT else "long long"
-        defines = {"VECTOR": vector, "SQUARED": int(self.is_squared), "INDEX": index}
+        defines: dict[str, int | str] = {"SQUARED": int(self.is_squared), "INDEX": index}
         target = xp.empty((n_parts, o, k), v.dtype)
         launch(
-            kernel(xp, "patches_outer.cu", "patches_outer", v.dtype, **defines),
+            kernel(xp, "patches_outer.cu", "patches_outer", v.dtype, VECTOR=vector, **defines),
             blocks(tiles, _WARPS) * n_parts,
             32 * _WARPS,
             *(v, x, target, np.int32(o), np.int32(self.image_shape[0])),
             *(self._geometry(), np.int32(runs_of_part)),
         )
-        if n_parts == 1:
-            return target[0]
-        out = xp.empty((o, k), v.dtype)
-        add = kernel(xp, "patches_outer.cu", "sum_of_parts", v.dtype, **defines)
-        launch(add, blocks(out.size, 32), 256, target, out, np.int32(n_parts), np.int32(out.size))
-        return out
+        return target[0] if n_parts == 1 else reductions.sum_of_parts(target, xp.empty((o, k), v.dtype))
 
     def unpatch_product(self, w: Array, v: Array, space: Fresh, key: str) -> Array:
         """Return W^T V added up to pixels (K, H, W, N); w (O, K I J), v (O, R C N)."""
@@ -107,7 +101,7 @@ class Patches(convolution.Patches):
     ) -> None:
         """out = W X + b, or added up to pixels; neighbouring rows and channels of W lie ``strides`` apart."""
         xp, (n_out, n_columns), n_samples = array_module(x, w, out), out.shape, self.image_shape[3]
-        vector = _vector(n_samples, x, out)
+        vector = vector_for(n_samples, x, out)
         tile = tile_for(n_out, n_columns // vector, w.dtype)
         tiles_of_rows = blocks(n_out, tile.rows * tile.groups)
         defines = {
@@ -135,13 +129,6 @@ def tile_for(n_rows: int, n_vectors: int, dtype: np.dtype) -> Tile:
     for tile in TILES if dtype == np.float32 else TILES[-1:]:
         groups = min(tile.groups, blocks(n_rows, tile.rows))
         n_warps = blocks(n_rows, tile.rows) * n_vectors // (32 * tile.columns)
-        if n_warps >= _ENOUGH_WARPS:
+        if n_warps >= _ENOUGH_WARPS[0]:
             break
     return tile._replace(groups=groups)
-
-
-def _vector(n_samples: int, *arrays: Array) -> int:
-    """Return how many neighbouring samples a thread can read at once."""
-    vector = _VECTOR_BYTES // arrays[0].itemsize
-    is_aligned = all(a.data.ptr % _VECTOR_BYTES == 0 for a in arrays)
-    return vector if is_aligned and n_samples % vector == 0 else 1

@@ -79,19 +79,3 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) patches_outer(
         if (tile < tiles && o < O && k < depth) parts[(part * O + o) * depth + k] = sum[e];
     }
 }
-
-// out (n,) = the sum of parts (n_parts, n), each warp's share of them first; blocks: n / 32
-extern "C" __global__ void __launch_bounds__(256) sum_of_parts(const REAL* __restrict__ parts, REAL* out, int n_parts, int n) {
-    __shared__ REAL of_warps[8][32];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, at = blockIdx.x * 32 + lane;
-    REAL sum = 0;
-    if (at < n) {
-#pragma unroll 8
-        for (int p = warp; p < n_parts; p += 8) sum += parts[(long long)p * n + at];
-    }
-    of_warps[warp][lane] = sum;
-    __syncthreads();
-    if (warp > 0 || at >= n) return;
-    for (int w = 1; w < 8; ++w) sum += of_warps[w][lane];
-    out[at] = sum;
-}

@@ -12,11 +12,11 @@ from math import prod
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels.cuda import blocks, check, kernel, launch
+from l2lnp.kernels.cuda import blocks, check, kernel, launch, reductions
 
 MOST_FLOPS = 1 << 30
 _DEPTH = 16  # as in products.cu
-_LEAST_PART = 256  # of the axis that is summed over
+_LEAST_PART = 64  # of the axis that is summed over
 _BLOCKS = 256  # that keep a device busy
 _THREADS = 256
 
@@ -47,7 +47,9 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         *(a, *_strides(a), b, *_strides(b), target, *_strides(target)[:2]),
         *map(np.int32, (o, k, m, part, n_parts)),
     )
-    if n_parts > 1:
+    if n_parts > 1 and n_products == 1 and out.flags.c_contiguous:
+        reductions.sum_of_parts(target, out)
+    elif n_parts > 1:
         n, sizes = n_products * o * m, map(np.int32, (o, m, n_parts))
         add = kernel(xp, "products.cu", "sum_of_parts", a.dtype, ROWS=rows, COLUMNS=columns)
         launch(add, blocks(n, _THREADS), _THREADS, target, out, *_strides(out)[:2], *sizes, n)

@@ -1,6 +1,7 @@
 // Sums over rows and over tensors, in a fixed order, and the search for numbers that are not finite.
 //
-// Set when it is compiled: REAL.
+// Set when it is compiled: REAL, and the most arrays of a launch, ARRAYS.
+
 
 constexpr int THREADS = 256;
 
@@ -16,14 +17,34 @@ __device__ inline T sum_of_block(T mine, T* of_threads) {
     return of_threads[0];
 }
 
-// sums (rows,) of v (rows, n); blocks: rows
+// sums (n_parts, rows) of v (rows, n) over parts of the columns, each `of_part` wide but the last; blocks: rows x parts
 extern "C" __global__ void __launch_bounds__(THREADS) row_sums(
-    const REAL* __restrict__ v, long long v_row, long long v_column, REAL* sums, long long n) {
+    const REAL* __restrict__ v, long long v_row, long long v_column, REAL* sums, long long n, long long of_part, int n_parts) {
     __shared__ REAL of_threads[THREADS];
+    const int row = blockIdx.x / n_parts, part = blockIdx.x % n_parts, n_rows = gridDim.x / n_parts;
+    const long long end = (part + 1) * of_part < n ? (part + 1) * of_part : n;
     REAL sum = 0;
-    for (long long i = threadIdx.x; i < n; i += THREADS) sum += v[blockIdx.x * v_row + i * v_column];
+    for (long long i = part * of_part + threadIdx.x; i < end; i += THREADS) sum += v[row * v_row + i * v_column];
     sum = sum_of_block(sum, of_threads);
-    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+    if (threadIdx.x == 0) sums[(long long)part * n_rows + row] = sum;
+}
+
+// out (n,) = the sum of parts (n_parts, n): that of every eighth part first, then of these; blocks: n / 32
+extern "C" __global__ void __launch_bounds__(THREADS) sum_of_parts(
+    const REAL* __restrict__ parts, REAL* out, int n_parts, long long n) {
+    __shared__ REAL of_warps[THREADS / 32][32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const long long at = blockIdx.x * 32LL + lane;
+    REAL sum = 0;
+    if (at < n) {
+#pragma unroll 8
+        for (int p = warp; p < n_parts; p += THREADS / 32) sum += parts[p * n + at];
+    }
+    of_warps[warp][lane] = sum;
+    __syncthreads();
+    if (warp > 0 || at >= n) return;
+    for (int w = 1; w < THREADS / 32; ++w) sum += of_warps[w][lane];
+    out[at] = sum;
 }
 
 // parts (tensors, n_parts) of the sums of x over each tensor, which reaches from starts[t] to starts[t + 1];
@@ -49,8 +70,26 @@ extern "C" __global__ void tensor_means(
     means[tensor] = REAL(sum / double(starts[tensor + 1] - starts[tensor]));
 }
 
+// Up to ARRAYS arrays, one after the other: where each lies, and where it ends among all of their numbers.
+
+struct Arrays {
+    const REAL* at[ARRAYS];
+    long long ends[ARRAYS];
+
+    __device__ REAL operator[](long long i) const {
+        const REAL* found = at[0] + i;
+#pragma unroll
+        for (int a = 1; a < ARRAYS; ++a) {
+            if (i >= ends[a - 1]) found = at[a] + (i - ends[a - 1]);
+        }
+        return *found;
+    }
+};
+
 // Every thread that finds such a number writes the same 1.
-extern "C" __global__ void mark_not_finite(const REAL* __restrict__ x, long long n, int* flag) {
+extern "C" __global__ void mark_not_finite(const Arrays arrays, long long n, int* flag) {
     const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n && !(x[i] - x[i] == 0)) flag[0] = 1;
+    if (i >= n) return;
+    const REAL x = arrays[i];
+    if (!(x - x == 0)) flag[0] = 1;
 }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels.cuda import check, kernel, launch
+from l2lnp.kernels.cuda import blocks, check, kernel, launch, vector_for
 from l2lnp.workspace import Fresh
 
 if TYPE_CHECKING:
     from l2lnp.layers.window import Window
 
 _MOST_TAPS = 1 << 16  # that an unsigned short can number
+_MOST_UNSIGNED = 1 << 32
 _THREADS = 256
 
 
@@ -36,6 +38,9 @@ def max_pool(x: Array, window: Window, space: Fresh) -> tuple[Array, Array]:
     k, h, w, n = x.shape
     r, c = window.output((h, w))
     y, won = space.empty("y", (k, r, c, n), x), xp.empty((k, r, c, n), np.uint16)
+    if _is_tiled(x.shape, window):
+        _launch_tiled("max_pool_tiles", (x, y, won), y.shape, window)
+        return y, won
     _launch("max_pool", k * r, c * n, (x, y, won), x.shape, window)
     return y, won
 
@@ -59,6 +64,9 @@ def max_scatter(
     k, h, w, n = shape
     check(v_y.dtype, v_y=(v_y, won.shape))
     v_x = space.empty(key, shape, v_y)
+    if _is_tiled(shape, window):
+        _launch_tiled("max_scatter_tiles", (v_y, won, v_x), won.shape, window)
+        return v_x
     _launch("max_scatter", k * h, w * n, (v_y, won, v_x), v_x.shape, window)
     return v_x
 
@@ -73,3 +81,18 @@ def _launch(
     threads = min(_THREADS, -(-n_of_row // 32) * 32)
     function = kernel(array_module(*arrays), "windows.cu", name, arrays[0].dtype)
     launch(function, n_rows, threads, *arrays, *map(np.int32, geometry))
+
+
+def _is_tiled(shape: tuple[int, ...], window: Window) -> bool:
+    """Return whether windows lie side by side over an image of ``shape``, in 32-bit numbers."""
+    return window.tiles((shape[1], shape[2])) and prod(shape) < _MOST_UNSIGNED
+
+
+def _launch_tiled(name: str, arrays: tuple[Array, ...], shape: tuple[int, ...], window: Window) -> None:
+    """Launch a kernel with a thread for each vector of ``shape`` (K, R, C, N)."""
+    real = next(a for a in arrays if a.dtype.kind == "f")
+    vector = vector_for(shape[3], *(a for a in arrays if a.dtype.kind == "f"))
+    function = kernel(array_module(*arrays), "tiled_windows.cu", name, real.dtype, VECTOR=vector)
+    n = prod(shape) // vector
+    sizes = shape[3] // vector, shape[2], *window.size
+    launch(function, blocks(n, _THREADS), _THREADS, *arrays, *map(np.int32, sizes), np.uint32(n))
