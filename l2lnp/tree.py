@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import joins, twin
 
 Params = dict[str, Array]  # the tensors of one layer by name: {"w": ..., "b": ...}, or {}
 Moments = dict[tuple[int, int], Array]  # symmetric matrices by layer and mode of its weights
@@ -90,10 +91,9 @@ class Layout:
 
     def join(self, params: Mapping[int, Mapping[str, Array]]) -> Array:
         """Copy the tensors of all layers into one new vector (P,); the inverse of `split`."""
-        parts = [params[t.layer][t.name].reshape(-1) for t in self.tensors]
+        parts = [params[t.layer][t.name] for t in self.tensors]
         joined = array_module(*parts).empty(self.n_coordinates, parts[0].dtype)
-        for t, part in zip(self.tensors, parts, strict=True):
-            joined[t.coordinates] = part
+        twin(joins, joined).join(parts, joined)
         return joined
 
 

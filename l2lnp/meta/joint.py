@@ -15,7 +15,7 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import DivergedError, InputError, unknown_name
-from l2lnp.kernels import reductions, twin
+from l2lnp.kernels import joins, reductions, twin
 from l2lnp.meta.unroll import Step, Tape, meta_gradient
 from l2lnp.optimizers.adam import Adam
 from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State
@@ -283,8 +283,10 @@ def _adam(vector: Array) -> Adam:
 
 def _join(phi: Phi) -> Array:
     """Return the entries of phi as one vector, in the order of their names."""
-    parts = [phi[key].reshape(-1) for key in sorted(phi)]
-    return array_module(*parts).concatenate(parts)
+    parts = [phi[key] for key in sorted(phi)]
+    joined = array_module(*parts).empty(sum(part.size for part in parts), parts[0].dtype)
+    twin(joins, joined).join(parts, joined)
+    return joined
 
 
 def _split(vector: Array, like: Phi) -> Phi:

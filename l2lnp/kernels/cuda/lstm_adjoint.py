@@ -15,8 +15,8 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.kernels import lstm
-from l2lnp.kernels.cuda import blocks, check, kernel, launch, pointer, row_stride
-from l2lnp.kernels.cuda.lstm import Tape, Weights, addresses, expected, n_weights, structure
+from l2lnp.kernels.cuda import blocks, check, kernel, launch, pointer, row_stride, structure
+from l2lnp.kernels.cuda.lstm import Tape, Weights, addresses, expected, n_weights
 from l2lnp.kernels.lstm import Sizes
 from l2lnp.workspace import Fresh
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels import lstm
-from l2lnp.kernels.cuda import launch, pointer, preprocessing, reductions, row_stride
-from l2lnp.kernels.cuda.lstm import addresses, structure
+from l2lnp.kernels.cuda import launch, pointer, preprocessing, reductions, row_stride, structure
+from l2lnp.kernels.cuda.lstm import addresses
 from l2lnp.kernels.cuda.lstm_adjoint import Slots, tiling_for
 from l2lnp.kernels.cuda.lstm_update import _check, _numbers, compiled_for
 from l2lnp.optimizers.chunks import Chunk
