@@ -1,7 +1,9 @@
 """What all tests share: reproducible draws, one BLAS thread a process, and where real data lies."""
 
 import os
+import shutil
 import sys
+import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
 
@@ -19,6 +21,21 @@ else:
     settings.load_profile(os.environ.get("L2LNP_HYPOTHESIS_PROFILE", "l2lnp"))
 
 ROOT = Path(__file__).resolve().parent.parent
+KERNELS = "L2LNP_TEST_KERNELS"  # names the folder of the compiled kernels that all processes share
+
+
+def pytest_configure(config):
+    """Make a folder for compiled kernels, unless this process is one of a run that has one."""
+    config.own_folder_of_kernels = None
+    if KERNELS not in os.environ:
+        config.own_folder_of_kernels = os.environ[KERNELS] = tempfile.mkdtemp(prefix="l2lnp-kernels-")
+
+
+def pytest_unconfigure(config):
+    """Remove the folder that `pytest_configure` made."""
+    if config.own_folder_of_kernels:
+        del os.environ[KERNELS]
+        shutil.rmtree(config.own_folder_of_kernels, ignore_errors=True)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ PLANTED = [
         LAYERS,
     ),
     Planted("missing factor 2", "layers/affine.py", "a_x = 2 * _values(x)", "a_x = _values(x)", LAYERS),
-    Planted("bias forgotten", "layers/affine.py", '+ a_h["b"][:, None]', "", LAYERS),
+    Planted("bias forgotten", "layers/affine.py", ', b=a_h["b"])', ")", LAYERS),
     Planted(
         "square before the sum over positions",
         "layers/affine.py",

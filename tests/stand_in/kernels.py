@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -98,7 +99,8 @@ def _parameter(text):
 
 @cache
 def _folder():
-    return Path(tempfile.mkdtemp(prefix="l2lnp-kernels-"))
+    """Return where the libraries lie: of a whole run of tests (``conftest.py``), or of this process."""
+    return Path(os.environ.get("L2LNP_TEST_KERNELS") or tempfile.mkdtemp(prefix="l2lnp-kernels-"))
 
 
 @cache
@@ -115,10 +117,14 @@ def _compiled(code, options, names):
         for name in names
     ]
     key = hashlib.sha256(repr((code, options)).encode()).hexdigest()[:16]
-    source, library = _folder() / f"{key}.cpp", _folder() / f"{key}.so"
-    source.write_text("\n".join(lines))
-    flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-ffp-contract=off"]
-    command = ["g++", *flags, *(o for o in options if o.startswith("-D")), "-o", library, source]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    library = _folder() / f"{key}.so"
+    if not library.exists():
+        own = _folder() / f"{key}-{os.getpid()}"
+        own.with_suffix(".cpp").write_text("\n".join(lines))
+        flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-ffp-contract=off"]
+        defined = (o for o in options if o.startswith("-D"))
+        command = ["g++", *flags, *defined, "-o", own.with_suffix(".so"), own.with_suffix(".cpp")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        own.with_suffix(".so").rename(library)
     return ctypes.CDLL(str(library))

@@ -63,7 +63,7 @@ def make(n_devices=1, version="14.2.0"):
     cupy.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
     cupy.RawModule = RawModule
     cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=int, total_bytes=int)
-    properties = {"name": b"stand-in", "major": 9, "minor": 0}
+    properties = {"name": b"stand-in", "major": 7, "minor": 5, "multiProcessorCount": 2}
     cupy.cuda = SimpleNamespace(
         runtime=SimpleNamespace(
             getDeviceCount=lambda: n_devices,
@@ -74,7 +74,7 @@ def make(n_devices=1, version="14.2.0"):
             CUDARuntimeError=CUDARuntimeError,
         ),
         Device=lambda: SimpleNamespace(
-            id=0, synchronize=lambda: None, mem_info=(1 << 33, 1 << 34), compute_capability="90"
+            id=0, synchronize=lambda: None, mem_info=(1 << 33, 1 << 34), compute_capability="75"
         ),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         Event=Event,

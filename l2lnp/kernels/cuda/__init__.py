@@ -61,6 +61,13 @@ def launch(function: Callable[..., None], n_blocks: int, n_threads: int, *argume
     function((n_blocks,), (n_threads,), tuple(np.int64(a) if type(a) is int else a for a in arguments))
 
 
+@cache
+def multiprocessors(xp: ModuleType) -> int:
+    """Return how many multiprocessors the device has."""
+    properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)
+    return int(properties.get("multiProcessorCount", 64))
+
+
 def pointer(a: Array | None) -> Any:
     """Return ``a`` as an argument of a kernel, null where there is none."""
     return np.uintp(0) if a is None else a

@@ -10,7 +10,17 @@ import numpy as np
 
 from l2lnp.backend import Array, array_module
 from l2lnp.kernels import convolution
-from l2lnp.kernels.cuda import blocks, check, kernel, launch, pointer, reductions, vector_for, windows
+from l2lnp.kernels.cuda import (
+    blocks,
+    check,
+    kernel,
+    launch,
+    multiprocessors,
+    pointer,
+    reductions,
+    vector_for,
+    windows,
+)
 from l2lnp.layers.base import FRESH
 from l2lnp.workspace import Fresh
 
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
 
 _THREADS = 128  # along the columns of a product, as in patches_product.cu
 _SIDE, _WARPS = 8, 4  # as in patches_outer.cu
-_ENOUGH_WARPS = 2048, 4096  # that keep a device busy with products, and with sums of outer products
+_WARPS_OF_PRODUCT, _WARPS_OF_OUTER = 15, 31  # that keep a multiprocessor busy
 _MOST_INT = (1 << 31) - 1
 
 
@@ -69,7 +79,7 @@ class Patches(convolution.Patches):
         vector, n_samples = vector_for(self.image_shape[3], x, v), self.image_shape[3]
         n_runs = n_columns // n_samples * blocks(n_samples, 32 * vector)
         tiles = blocks(o, _SIDE) * blocks(k, _SIDE)
-        runs_of_part = blocks(n_runs, blocks(_ENOUGH_WARPS[1], tiles))
+        runs_of_part = blocks(n_runs, blocks(_WARPS_OF_OUTER * multiprocessors(xp), tiles))
         n_parts = blocks(n_runs, runs_of_part)
         index = "int" if max(x.size, v.size) + x.size // self.image_shape[0] < _MOST_INT else "long long"
         defines: dict[str, int | str] = {"SQUARED": int(self.is_squared), "INDEX": index}
@@ -102,7 +112,7 @@ class Patches(convolution.Patches):
         """out = W X + b, or added up to pixels; neighbouring rows and channels of W lie ``strides`` apart."""
         xp, (n_out, n_columns), n_samples = array_module(x, w, out), out.shape, self.image_shape[3]
         vector = vector_for(n_samples, x, out)
-        tile = tile_for(n_out, n_columns // vector, w.dtype)
+        tile = tile_for(n_out, n_columns // vector, w.dtype, _WARPS_OF_PRODUCT * multiprocessors(xp))
         tiles_of_rows = blocks(n_out, tile.rows * tile.groups)
         defines = {
             **{"VECTOR": vector, "SQUARED": int(self.is_squared and not is_adjoint)},
@@ -124,11 +134,11 @@ class Patches(convolution.Patches):
         return np.array(numbers, np.int32).view([("numbers", np.int32, len(numbers))])
 
 
-def tile_for(n_rows: int, n_vectors: int, dtype: np.dtype) -> Tile:
+def tile_for(n_rows: int, n_vectors: int, dtype: np.dtype, enough_warps: int) -> Tile:
     """Return what a block computes of a product of ``n_rows``, with ``n_vectors`` of columns."""
     for tile in TILES if dtype == np.float32 else TILES[-1:]:
         groups = min(tile.groups, blocks(n_rows, tile.rows))
         n_warps = blocks(n_rows, tile.rows) * n_vectors // (32 * tile.columns)
-        if n_warps >= _ENOUGH_WARPS[0]:
+        if n_warps >= enough_warps:
             break
     return tile._replace(groups=groups)
