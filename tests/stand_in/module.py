@@ -63,7 +63,7 @@ def make(n_devices=1, version="14.2.0"):
     cupy.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
     cupy.RawModule = RawModule
     cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=int, total_bytes=int)
-    properties = {"name": b"stand-in", "major": 7, "minor": 5, "multiProcessorCount": 2}
+    properties = {"name": b"stand-in", "major": 7, "minor": 5, "multiProcessorCount": 1}
     cupy.cuda = SimpleNamespace(
         runtime=SimpleNamespace(
             getDeviceCount=lambda: n_devices,

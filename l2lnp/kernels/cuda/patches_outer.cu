@@ -32,6 +32,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) patches_outer(
     const int blocks_of_part = (tiles + WARPS - 1) / WARPS;
     const int tile = blockIdx.x % blocks_of_part * WARPS + threadIdx.x / 32;
     const long long part = blockIdx.x / blocks_of_part;
+    if (tile >= tiles) return;
     const int o0 = tile / tiles_k * SIDE, k0 = tile % tiles_k * SIDE;
     const int runs = (of.N + 32 * VECTOR - 1) / (32 * VECTOR);  // of a position
     const long long n_all = (long long)of.R * of.C * runs;
@@ -46,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) patches_outer(
         tap[e] = i << 16 | j;
     }
     REAL sum[SIDE * SIDE] = {};
-    for (long long unit = part * n_units; unit < end && tile < tiles; ++unit) {
+    for (long long unit = part * n_units; unit < end; ++unit) {
         const int position = int(unit / runs), n = (int(unit % runs) * 32 + lane) * VECTOR;
         const int r = position / of.C, c = position % of.C;
         const int top = r * of.stride_r - of.top, left = c * of.stride_c - of.left;
@@ -76,6 +77,6 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) patches_outer(
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
         const int o = o0 + (first + e) / SIDE, k = k0 + (first + e) % SIDE;
-        if (tile < tiles && o < O && k < depth) parts[(part * O + o) * depth + k] = sum[e];
+        if (o < O && k < depth) parts[(part * O + o) * depth + k] = sum[e];
     }
 }
