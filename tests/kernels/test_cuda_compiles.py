@@ -19,6 +19,7 @@ from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+BETWEEN = (86, 89, 100)  # like their neighbours
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
 FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}
@@ -106,7 +107,10 @@ def compile_by_nvrtc(file, code, options, architecture, folder):
     assert library.nvrtcDestroyProgram(ctypes.byref(program)) == 0
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(a, marks=pytest.mark.slow if a in BETWEEN else ()) for a in ARCHITECTURES],
+)
 def test_all_sources_compile(tmp_path, architecture):
     if nvrtc() is not None:  # the compiler that CuPy uses
         compiler, known = compile_by_nvrtc, known_to_nvrtc()

@@ -111,13 +111,12 @@ void call(void** given) {
 
 }  // namespace on_cpu
 
-// Two places for a number, in turns: one wait is enough, for a place is written again only after the next one.
 template <class T>
 T __shfl_xor_sync(unsigned, T x, int across) {
-    static T of_threads[2][1024];
-    static bool turns[1024];
-    T(&places)[1024] = of_threads[turns[threadIdx.x] = !turns[threadIdx.x]];
-    places[threadIdx.x] = x;
+    static T of_threads[1024];
+    of_threads[threadIdx.x] = x;
     on_cpu::wait();
-    return places[threadIdx.x ^ across];
+    x = of_threads[threadIdx.x ^ across];
+    on_cpu::wait();
+    return x;
 }
