@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from l2lnp.backend import Array, array_module
+from l2lnp.backend import Array
 from l2lnp.kernels import joins, twin
 
 Params = dict[str, Array]  # the tensors of one layer by name: {"w": ..., "b": ...}, or {}
@@ -92,8 +92,7 @@ class Layout:
     def join(self, params: Mapping[int, Mapping[str, Array]]) -> Array:
         """Copy the tensors of all layers into one new vector (P,); the inverse of `split`."""
         parts = [params[t.layer][t.name] for t in self.tensors]
-        joined = array_module(*parts).empty(self.n_coordinates, parts[0].dtype)
-        twin(joins, joined).join(parts, joined)
+        joined: Array = twin(joins, parts[0]).join(parts)
         return joined
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -72,11 +72,17 @@ def _there(xp: ModuleType, problem: NetworkProblem) -> NetworkProblem:
 
 
 def in_graphs(xp: ModuleType, contenders: Sequence[DeviceContender]) -> list[DeviceContender]:
-    """Return ``contenders``, and beside each that can be recorded the same as one CUDA graph."""
+    """Return ``contenders``, and beside each the same as one CUDA graph.
+
+    One that cannot be recorded is left out with a warning: the others are still worth their time on a card.
+    """
     found = list(contenders)
     for contender in contenders:
-        with suppress(NotImplementedError, RuntimeError):  # what calls cuBLAS cannot be recorded
+        try:
             graph = Graph(xp, contender.run)
+        except (NotImplementedError, RuntimeError) as error:
+            warnings.warn(f"{contender.name} cannot be one graph: {error}", stacklevel=2)
+        else:
             found.append(replace(contender, name=f"{contender.name}, one graph", run=graph.launch))
     return found
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from l2lnp.backend import Array
+from l2lnp.backend import Array, array_module
 
 
-def join(parts: Sequence[Array], joined: Array) -> None:
-    """Copy ``parts`` into ``joined`` (n,), one after the other."""
+def join(parts: Sequence[Array]) -> Array:
+    """Return the numbers of ``parts``, one after the other, as a new vector (n,)."""
+    joined = array_module(*parts).empty(sum(part.size for part in parts), parts[0].dtype)
     start = 0
     for part in parts:
         joined[start : start + part.size] = part.reshape(-1)
         start += part.size
+    return joined

@@ -284,8 +284,7 @@ def _adam(vector: Array) -> Adam:
 def _join(phi: Phi) -> Array:
     """Return the entries of phi as one vector, in the order of their names."""
     parts = [phi[key] for key in sorted(phi)]
-    joined = array_module(*parts).empty(sum(part.size for part in parts), parts[0].dtype)
-    twin(joins, joined).join(parts, joined)
+    joined: Array = twin(joins, parts[0]).join(parts)
     return joined
 
 

@@ -115,10 +115,10 @@ def test_what_is_not_finite_is_marked(cupy, monkeypatch, bad, dtype):
 
 
 PLANTED = {
-    "a part forgotten": ("products.cu", "p < n_parts;", "p < n_parts - 1;"),
+    "a part forgotten": ("reductions.cu", "p < n_parts;", "p < n_parts - 1;"),
     "every part begins anew": ("products.cu", "k0 = p * part;", "k0 = 0;"),
     "one product for all": ("products.cu", "b += product * b_stack;", ""),
-    "parts of the first product": ("products.cu", "(at / of_one * n_parts + p)", "p"),
+    "parts of the first product": ("products.cu", "(p * n_products + product)", "p"),
     "one row for all": ("products.cu", "left[k][o + i] * right", "left[k][i] * right"),
     "half a tree": ("reductions.cu", "half > 0;", "half > 1;"),
 }

@@ -205,18 +205,22 @@ def test_wrong_arguments_are_refused(cupy):
 
 
 PLANTED = {
-    "statistics of the next tensor": ("lstm_update.cu", "{statistics + tensor,", "{statistics + tensor + 1,"),
-    "tensors by the chunk": ("lstm_update.cu", "segment_of(at,", "segment_of(at - chunk.first,"),
+    "statistics of the next tensor": ("observed.cuh", "{statistics + of,", "{statistics + of + 1,"),
+    "tensors by the chunk": (
+        "lstm_update.cu",
+        "seen.features(at, x)",
+        "(seen.features(at, x), seen.tensor(at - chunk.first))",
+    ),
     "first tensor for all": ("features.cuh", "low = middle;", "low = 0, high = 0;"),
-    "first chunk for all": ("lstm_update.cu", "blockIdx.x) ++c;", "blockIdx.x) n_chunks = 0;"),
+    "first chunk for all": ("observed.cuh", "blockIdx.x) ++c;", "blockIdx.x) n_chunks = 0;"),
     "states of the first chunk": ("lstm_update.cu", "of_state = chunk.state + ", "of_state = "),
-    "no correction": ("lstm_update.cu", "/ corrections[i];", ";"),
+    "no correction": ("observed.cuh", "/ corrections[i];", ";"),
     "scale inside the tanh": (
         "lstm_update.cu",
         "scale * (TANH ? tanh(output)",
         "(TANH ? tanh(scale * output)",
     ),
-    "theta kept whole": ("lstm_update.cu", ": kept);", ": 1.0);"),
+    "theta kept whole": ("lstm_update.cu", "(kept_there, kept);", "(kept_there, 1.0);"),
     "statistics of the feature before": (
         "features.cuh",
         ", of.of_tensor += Features::STATISTICS * of.n_tensors",

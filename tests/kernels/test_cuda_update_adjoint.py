@@ -132,13 +132,13 @@ def test_numbers_may_lie_on_the_device(cupy):
 
 PLANTED = {
     "slope of the head": ("(1 - headed * headed)", "(1 - headed)"),
-    "unit of another tensor": ("units[segment_of(at, starts, n_tensors)]", "units[0]"),
-    "statistics of another tensor": ("statistics + segment_of(at, starts, n_tensors)", "statistics"),
-    "features of another coordinate": ("= g[at];", "= g[chunk.first];"),
+    "unit of another tensor": ("seen.unit(seen.tensor(at))", "seen.unit(0)"),
+    "statistics of another tensor": ("{statistics + of,", "{statistics,"),
+    "features of another coordinate": ("= g[at];", "= g[0];"),
     "features without bias correction": ("+ at] / corrections[i]", "+ at]"),
     "cotangents of another chunk": ("* a_u[at];", "* a_u[i];"),
     "states of another chunk": ("before + chunk.state,", "before,"),
-    "slots of another chunk": ("(chunk.first_slot + number)", "number"),
+    "slots of another chunk": ("(mine.first_slot + block)", "block"),
     "the scale": ("REAL a = common *", "REAL a ="),
 }
 

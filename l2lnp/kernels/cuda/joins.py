@@ -13,11 +13,12 @@ _THREADS = 256
 _MOST_PARTS = 8  # of a launch
 
 
-def join(parts: Sequence[Array], joined: Array) -> None:
-    """Copy ``parts`` into ``joined`` (n,), one after the other."""
+def join(parts: Sequence[Array]) -> Array:
+    """Return the numbers of ``parts``, one after the other, as a new vector (n,)."""
+    xp = array_module(*parts)
+    joined = xp.empty(sum(part.size for part in parts), parts[0].dtype)
     check(joined.dtype, **{f"part_{i}": (part, part.shape) for i, part in enumerate(parts)})
-    check(joined.dtype, joined=(joined, (sum(part.size for part in parts),)))
-    function = kernel(array_module(joined), "joins.cu", "join", joined.dtype, PARTS=_MOST_PARTS)
+    function = kernel(xp, "joins.cu", "join", joined.dtype, PARTS=_MOST_PARTS)
     begin = 0
     for first in range(0, len(parts), _MOST_PARTS):
         # matrices are read in whatever order they lie; of others, rows that do not lie together are copied
@@ -31,3 +32,4 @@ def join(parts: Sequence[Array], joined: Array) -> None:
         here = joined[begin : begin + n]
         launch(function, blocks(n, _THREADS), _THREADS, structure(rows), np.int32(len(matrices)), here, n)
         begin += n
+    return joined

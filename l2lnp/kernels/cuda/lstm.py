@@ -23,7 +23,6 @@ from l2lnp.workspace import Fresh
 _MOST_SHARED_BYTES = 46 << 10  # of a block, for weights; on every device there are 48 for all it needs
 _MOST_TENSOR_BYTES = 30 << 10  # of weights, where features of the block's coordinates lie beside them
 _AMPERE = 80  # the first of the architectures whose tensor cores multiply numbers of 11 bits
-_FILES = {"lstm_step": "lstm.cu", "lstm_update": "lstm_update.cu"}
 _MANY = 1 << 16  # coordinates that fill a device: then a thread takes several, and reads weights less often
 
 
@@ -137,7 +136,7 @@ def advance(weights: Weights, tape: Tape, t: int) -> Array:
     check(x.dtype, before=(before, (n_rows, n)), after=(after, (n_rows, n)), **expected(tape.sizes, weights))
     output, tiling = xp.empty(n, x.dtype), tiling_for(xp, tape.sizes, n, x.dtype)
     launch(
-        lstm_kernel(xp, "lstm_step", tape.sizes, x.dtype, **tiling.defines()),
+        lstm_kernel(xp, "lstm.cu", "lstm_step", tape.sizes, x.dtype, **tiling.defines()),
         blocks(n, tiling.tile),
         tiling.threads,
         structure(addresses(weights)),
@@ -178,14 +177,12 @@ def n_weights(sizes: Sizes) -> int:
 
 
 def lstm_kernel(
-    xp: ModuleType, name: str, sizes: Sizes, dtype: np.dtype, **defines: int | str
+    xp: ModuleType, file: str, name: str, sizes: Sizes, dtype: np.dtype, **defines: int | str
 ) -> Callable[..., None]:
     """Return a kernel, compiled for ``sizes`` and ``defines``."""
     f, (s1, s2) = sizes.n_features, sizes.n_units
     shared = int(n_weights(sizes) * np.dtype(dtype).itemsize <= _MOST_SHARED_BYTES)
-    return kernel(
-        xp, _FILES.get(name, "lstm_adjoint.cu"), name, dtype, F=f, S1=s1, S2=s2, SHARED=shared, **defines
-    )
+    return kernel(xp, file, name, dtype, F=f, S1=s1, S2=s2, SHARED=shared, **defines)
 
 
 def expected(sizes: Sizes, weights: Weights) -> dict[str, tuple[Array, tuple[int, ...]]]:

@@ -21,10 +21,8 @@ from l2lnp.kernels.lstm import Sizes
 from l2lnp.workspace import Fresh
 
 _MOST_SHARED_BYTES = 47 << 10  # of a block
-_REGISTERS, _OF_THREAD = (
-    1 << 16,
-    96,
-)  # of a multiprocessor; of a thread in single precision, with next to no spills
+_REGISTERS = 1 << 16  # of a multiprocessor
+_REGISTERS_OF_THREAD = 96  # in single precision, with next to no spills
 _MOST_BLOCKS = 512  # that have a slot: beyond, each takes several tiles
 _SUMS_COLUMNS, _SUMS_THREADS = 32, 256  # as in lstm_adjoint.cu
 
@@ -57,7 +55,7 @@ def tiling_for(sizes: Sizes, dtype: np.dtype) -> ReverseTiling:
 
     def dealt(tile: int, of_weights: int) -> ReverseTiling:
         threads = max(64, min(32 * blocks(pairs * tile // 4, 32), 256))
-        n_blocks = _REGISTERS // (_OF_THREAD * threads) if itemsize == 4 else 1
+        n_blocks = _REGISTERS // (_REGISTERS_OF_THREAD * threads) if itemsize == 4 else 1
         fits = of_tile(sizes, tile) * itemsize + of_weights <= _MOST_SHARED_BYTES
         return ReverseTiling(tile, threads, of_weights > 0, fits, n_blocks)
 

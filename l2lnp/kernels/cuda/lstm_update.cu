@@ -1,27 +1,22 @@
 // A step of the learned optimizer in one kernel: features, both layers, head, and the new theta.
 //
-//     x         = features                                    `features.cuh`
+//     x         = features                                    `observed.cuh`
 //     o, state' = LSTM(state, x)                              `lstm_step.cuh`, `lstm_tensor.cuh`
 //     u         = factor unit o   or   factor unit tanh(o)    unit: 1, or one number for each tensor
 //     theta'    = kept theta + u
 //
-// Set when it is compiled beside theirs: FEATURES, the features' classes; TANH (1: of the head); CHUNKS, the most of a
-// launch; TENSOR (1: by tensor cores).
+// Set when it is compiled beside theirs: TANH (1: of the head); TENSOR (1: by tensor cores).
 
 #if TENSOR
 #include "lstm_tensor.cuh"
 #else
 #include "lstm_step.cuh"
 #endif
-#include "features.cuh"
+#include "observed.cuh"
 
-using Features = Preprocessing<FEATURES>;
-static_assert(Features::ROWS == F, "as many rows as weights are for");
-
-// Coordinates that share an LSTM. A launch takes a few chunks, each from some block on.
 struct Chunk {
-    long long first_block, first, n, state, stride;  // its part of the states begins at `state`
-    Addresses weights;
+    long long first_block;
+    Place place;
 };
 
 struct Chunks {
@@ -42,31 +37,23 @@ extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_update(
     const REAL* __restrict__ before, REAL* after, const REAL* __restrict__ theta, REAL* result) {
     __shared__ REAL corrections[AVERAGES + 1];
     __shared__ Weights shared;
-    int c = 0;
-    while (c + 1 < n_chunks && chunks.of[c + 1].first_block <= blockIdx.x) ++c;
-    const Chunk chunk = chunks.of[c];
-    const long long of_block = (blockIdx.x - chunk.first_block) * TILE;
+    const Chunk mine = chunks.of[chunk_of_block(chunks, n_chunks)];
+    const Place chunk = mine.place;
+    const long long of_block = (blockIdx.x - mine.first_block) * TILE;
     shared.load(chunk.weights);
     bias_corrections(corrections, t_there ? *t_there : t);
     __syncthreads();
 
     Signals s = {};
-    s.loss = REAL(loss_there ? *loss_there : loss);
-    s.share = REAL(share_there ? *share_there : share);
+    s.loss = number(loss_there, loss);
+    s.share = number(share_there, share);
     s.samples = REAL(samples);
     s.length = REAL(length);
-    const REAL common = REAL(factor_there ? *factor_there : factor), of_theta = REAL(kept_there ? *kept_there : kept);
+    const Observed seen = {s, g, h, moments, moments_stride, statistics, units, starts, n_tensors, corrections};
+    const REAL common = number(factor_there, factor), of_theta = number(kept_there, kept);
 
     // The features x of the coordinate `at`, and the scale of its u.
-    const auto observe = [&](long long at, REAL* x) {
-        const int tensor = segment_of(at, starts, n_tensors);
-        s.g = g[at];
-        s.h = h ? h[at] : REAL(0);
-#pragma unroll
-        for (int i = 0; i < AVERAGES; ++i) s.averages[i] = moments[i * moments_stride + at] / corrections[i];
-        Features::rows(s, {statistics + tensor, n_tensors}, x);
-        return common * (units ? units[tensor] : REAL(1));
-    };
+    const auto observe = [&](long long at, REAL* x) { return common * seen.unit(seen.features(at, x)); };
     const auto move = [&](long long at, REAL scale, REAL output) {
         const REAL u = scale * (TANH ? tanh(output) : output);
         result[at] = theta ? u + of_theta * theta[at] : u;
@@ -99,8 +86,8 @@ extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_update(
         }
         __syncwarp();
         both_layers(shared, columns, dealt, before + of_state, chunk.stride, after + of_state, chunk.stride, output);
-        const REAL mine = own(output);
-        if (has_own) move(first + 8 * t_, scale, mine);
+        const REAL of_own = own(output);
+        if (has_own) move(first + 8 * t_, scale, of_own);
     }
 #else
     const int part = PARTS > 1 ? threadIdx.x / LANES : 0, lane = threadIdx.x - part * LANES;

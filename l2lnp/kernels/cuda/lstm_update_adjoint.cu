@@ -4,19 +4,14 @@
 //
 // Features are computed again, as in `lstm_update.cu`.
 //
-// Set when it is compiled beside theirs: FEATURES, the features' classes; TANH (1: of the head); CHUNKS, the most of a
-// launch.
+// Set when it is compiled beside theirs: TANH (1: of the head).
 
 #include "lstm_reverse.cuh"
-#include "features.cuh"
+#include "observed.cuh"
 
-using Features = Preprocessing<FEATURES>;
-static_assert(Features::ROWS == F, "as many rows as weights are for");
-
-// Coordinates that share an LSTM. A launch takes a few chunks, each from some block on.
 struct Chunk {
-    long long first_block, n_blocks, first_slot, first, n, state, stride;  // its part of the states begins at `state`
-    Addresses weights;
+    long long first_block, n_blocks, first_slot;
+    Place place;
 };
 
 struct Chunks {
@@ -36,43 +31,36 @@ extern "C" __global__ void __launch_bounds__(BOUNDS) lstm_update_reverse(
     const REAL* __restrict__ before, const REAL* __restrict__ after, const REAL* __restrict__ a_u, REAL* a_state,
     REAL* slots, REAL* scratch, int is_new) {
     __shared__ REAL corrections[AVERAGES + 1];
-    int c = 0;
-    while (c + 1 < n_chunks && chunks.of[c + 1].first_block <= blockIdx.x) ++c;
-    const Chunk chunk = chunks.of[c];
+    const Chunk mine = chunks.of[chunk_of_block(chunks, n_chunks)];
+    const Place chunk = mine.place;
     bias_corrections(corrections, t_there ? *t_there : t);
     __syncthreads();
 
     Signals s = {};
-    s.loss = REAL(loss_there ? *loss_there : loss);
-    s.share = REAL(share_there ? *share_there : share);
+    s.loss = number(loss_there, loss);
+    s.share = number(share_there, share);
     s.samples = REAL(samples);
     s.length = REAL(length);
-    const REAL common = REAL(factor_there ? *factor_there : factor);
+    const Observed seen = {s, g, h, moments, moments_stride, statistics, units, starts, n_tensors, corrections};
+    const REAL common = number(factor_there, factor);
 
     const auto observe = [&](REAL (&x)[MOST_INPUTS + 1][STRIDE], long long first, int n) {
         for (int column = threadIdx.x; column < TILE; column += THREADS) {
             REAL rows[F] = {};
-            if (column < n) {
-                const long long at = chunk.first + first + column;
-                s.g = g[at];
-                s.h = h ? h[at] : REAL(0);
-#pragma unroll
-                for (int i = 0; i < AVERAGES; ++i) s.averages[i] = moments[i * moments_stride + at] / corrections[i];
-                Features::rows(s, {statistics + segment_of(at, starts, n_tensors), n_tensors}, rows);
-            }
+            if (column < n) seen.features(chunk.first + first + column, rows);
 #pragma unroll
             for (int f = 0; f < F; ++f) x[f][column] = rows[f];
         }
     };
     const auto a_output = [&](long long i, REAL output) {
         const long long at = chunk.first + i;
-        const REAL a = common * (units ? units[segment_of(at, starts, n_tensors)] : REAL(1)) * a_u[at];
+        const REAL a = common * seen.unit(seen.tensor(at)) * a_u[at];
         const REAL headed = TANH ? tanh(output) : REAL(0);
         return a * (1 - headed * headed);
     };
-    const long long number = blockIdx.x - chunk.first_block;
+    const long long block = blockIdx.x - mine.first_block;
     step_reverse(
         chunk.weights, {before + chunk.state, chunk.stride, after + chunk.state, chunk.stride, a_state + chunk.state, chunk.stride},
         observe, a_output, false, [](int, long long, REAL) {},
-        slots + (chunk.first_slot + number) * N_WEIGHTS, scratch, is_new, number, chunk.n_blocks, chunk.n);
+        slots + (mine.first_slot + block) * N_WEIGHTS, scratch, is_new, block, mine.n_blocks, chunk.n);
 }

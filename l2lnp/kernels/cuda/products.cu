@@ -1,8 +1,8 @@
-// Matrix products c = a b of any strides, one or a stack of them, and the sum of the parts of a long one.
+// Matrix products c = a b of any strides, one or a stack of them.
 //
 // Set when it is compiled: REAL, and ROWS and COLUMNS, the tile of c that a block computes,
 // 4 x 4 of it in each thread. The axis that is summed over may be cut into parts of `part`, one
-// block each; `sum_of_parts` adds them in their order. Two runs give the same bytes.
+// block each, whose products lie stack after stack. Two runs give the same bytes.
 
 constexpr int DEPTH = 16;  // rows of b, columns of a, that are in shared memory together
 constexpr int THREADS = ROWS * COLUMNS / 16;
@@ -19,7 +19,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) matrix_product(
     const int p = blockIdx.x / tiles_m / tiles_o % n_parts;
     a += product * a_stack;
     b += product * b_stack;
-    c += (product * n_parts + p) * c_part;
+    const long long n_products = gridDim.x / tiles_m / tiles_o / n_parts;
+    c += (p * n_products + product) * c_part;
     const int end = (p + 1) * part < K ? (p + 1) * part : K;
     const int o = threadIdx.x / (COLUMNS / 4) * 4, m = threadIdx.x % (COLUMNS / 4) * 4;
     REAL sum[4][4] = {};
@@ -50,14 +51,4 @@ extern "C" __global__ void __launch_bounds__(THREADS) matrix_product(
             if (o0 + o + i < O && m0 + m + j < M) c[(o0 + o + i) * c_row + m0 + m + j] = sum[i][j];
         }
     }
-}
-
-// c (stack, O, M) from its parts (stack, n_parts, O, M); n: numbers in all of c
-extern "C" __global__ void sum_of_parts(
-    const REAL* __restrict__ parts, REAL* c, long long c_stack, long long c_row, int O, int M, int n_parts, long long n) {
-    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x, of_one = (long long)O * M;
-    if (at >= n) return;
-    REAL sum = 0;
-    for (int p = 0; p < n_parts; ++p) sum += parts[(at / of_one * n_parts + p) * of_one + at % of_one];
-    c[at / of_one * c_stack + at % of_one / M * c_row + at % M] = sum;
 }

@@ -18,7 +18,6 @@ MOST_FLOPS = 1 << 30
 _DEPTH = 16  # as in products.cu
 _LEAST_PART = 64  # of the axis that is summed over
 _BLOCKS = 256  # that keep a device busy
-_THREADS = 256
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -39,7 +38,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     n_parts = max(1, min(blocks(k, _LEAST_PART), _BLOCKS // (tiles * n_products)))
     part = blocks(blocks(k, n_parts), _DEPTH) * _DEPTH
     n_parts = blocks(k, part)
-    target = out if n_parts == 1 else xp.empty((n_products * n_parts, o, m), a.dtype)
+    target = out if n_parts == 1 else xp.empty((n_parts * n_products, o, m), a.dtype)
     launch(
         kernel(xp, "products.cu", "matrix_product", a.dtype, ROWS=rows, COLUMNS=columns),
         tiles * n_parts * n_products,
@@ -47,12 +46,11 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         *(a, *_strides(a), b, *_strides(b), target, *_strides(target)[:2]),
         *map(np.int32, (o, k, m, part, n_parts)),
     )
-    if n_parts > 1 and n_products == 1 and out.flags.c_contiguous:
-        reductions.sum_of_parts(target, out)
-    elif n_parts > 1:
-        n, sizes = n_products * o * m, map(np.int32, (o, m, n_parts))
-        add = kernel(xp, "products.cu", "sum_of_parts", a.dtype, ROWS=rows, COLUMNS=columns)
-        launch(add, blocks(n, _THREADS), _THREADS, target, out, *_strides(out)[:2], *sizes, n)
+    if n_parts > 1:
+        whole = out if out.flags.c_contiguous else xp.empty(out.shape, a.dtype)
+        reductions.sum_of_parts(target.reshape(n_parts, -1), whole)
+        if whole is not out:
+            out[...] = whole
     return out
 
 

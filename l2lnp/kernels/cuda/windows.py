@@ -90,9 +90,9 @@ def _is_tiled(shape: tuple[int, ...], window: Window) -> bool:
 
 def _launch_tiled(name: str, arrays: tuple[Array, ...], shape: tuple[int, ...], window: Window) -> None:
     """Launch a kernel with a thread for each vector of ``shape`` (K, R, C, N)."""
-    real = next(a for a in arrays if a.dtype.kind == "f")
-    vector = vector_for(shape[3], *(a for a in arrays if a.dtype.kind == "f"))
-    function = kernel(array_module(*arrays), "tiled_windows.cu", name, real.dtype, VECTOR=vector)
+    reals = [a for a in arrays if a.dtype.kind == "f"]
+    vector = vector_for(shape[3], *reals)
+    function = kernel(array_module(*arrays), "tiled_windows.cu", name, reals[0].dtype, VECTOR=vector)
     n = prod(shape) // vector
     sizes = shape[3] // vector, shape[2], *window.size
     launch(function, blocks(n, _THREADS), _THREADS, *arrays, *map(np.int32, sizes), np.uint32(n))
