@@ -71,7 +71,7 @@ def peak(run):
 def test_numbers_for_a_parameter(cupy, monkeypatch, name, settings, unroll_length_steps):
     monkeypatch.setenv("L2LNP_CUDA_GRAPH", "0")  # as with networks too large for a graph
     monkeypatch.setattr(lstm_adjoint, "_MOST_BLOCKS", 8)  # sums over blocks take the same in large networks
-    sizes = (10_000, 30_000) if name == "slstm" else (100_000, 300_000)  # far above what every run takes
+    sizes = (6_000, 18_000) if name == "slstm" else (100_000, 300_000)  # far above what every run takes
     low, high = (
         peak(partial(trained, cupy, wide_network(n), name, settings, unroll_length_steps)) for n in sizes
     )

@@ -19,7 +19,7 @@ from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-BETWEEN = (86, 89, 100)  # like their neighbours
+EVERY_DAY = (75, 120)  # before tensor cores for floats, and the last
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
 FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}
@@ -109,7 +109,7 @@ def compile_by_nvrtc(file, code, options, architecture, folder):
 
 @pytest.mark.parametrize(
     "architecture",
-    [pytest.param(a, marks=pytest.mark.slow if a in BETWEEN else ()) for a in ARCHITECTURES],
+    [pytest.param(a, marks=() if a in EVERY_DAY else pytest.mark.slow) for a in ARCHITECTURES],
 )
 def test_all_sources_compile(tmp_path, architecture):
     if nvrtc() is not None:  # the compiler that CuPy uses

@@ -5,6 +5,7 @@ import pytest
 from .planting import Planted, assert_caught
 
 LAYERS = ("tests/layers",)
+EKFAC = "tests/test_curvature.py::test_ekfac_is_the_mean_square_of_the_turned_gradients_of_single_samples"
 GRAPHS = "tests/runs/test_blocks.py::test_a_graph_between_two_refreshes_of_the_basis"
 KERNELS = ("tests/kernels/test_convolution.py",)
 
@@ -286,14 +287,14 @@ PLANTED = [
         "layers/affine.py",
         "x_squared = along_modes(x[:, 0], modes[1:], of_inputs) ** 2",
         "x_squared = x[:, 0] ** 2",
-        ("tests/test_curvature.py",),
+        (EKFAC,),
     ),
     Planted(
         "squares of the batch's mean, not of samples",
         "curvature.py",
         "weights = n_total * array_module",
         "weights = array_module",
-        ("tests/test_curvature.py",),
+        (EKFAC,),
     ),
     Planted(
         "a refresh replayed as a step between",

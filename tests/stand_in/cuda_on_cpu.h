@@ -1,17 +1,14 @@
 // Enough of CUDA C++ to run a kernel on the CPU: blocks one after the other, and the threads of a block
 // one after the other too, or, where they wait for each other, as coroutines.
 
-#undef _FORTIFY_SOURCE  // which refuses jumps from stack to stack
-
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <memory>
 #include <tuple>
 #include <utility>
-#include <vector>
 
 #define __global__
 #define __device__
@@ -31,21 +28,25 @@ namespace on_cpu {
 
 constexpr size_t STACK_BYTES = 1 << 17;
 
+using Place = void*[5];  // what the compiler's own setjmp keeps: cheaper than that of the C library
+
 struct Thread {
     ucontext_t context;  // to begin with; from then on it jumps, which asks nothing of the system
-    jmp_buf place;
-    std::vector<char> stack;
+    Place place;
+    std::unique_ptr<char[]> stack{new char[STACK_BYTES]};  // untouched, so that it takes no memory before it is used
     bool begun = false, ended = false;
 };
 
 static ucontext_t unused;
-static jmp_buf scheduler;
+static Place scheduler;
 static std::deque<Thread> threads;
 static void (*body)(void**);
 static void** arguments;
 
-inline void wait() {
-    if (_setjmp(threads[threadIdx.x].place) == 0) _longjmp(scheduler, 1);
+__attribute__((noinline)) inline void jump(Place& place) { __builtin_longjmp(place, 1); }
+
+__attribute__((noinline)) inline void wait() {
+    if (__builtin_setjmp(threads[threadIdx.x].place) == 0) jump(scheduler);
 }
 
 inline void begin() {
@@ -56,9 +57,9 @@ inline void begin() {
     }
 }
 
-inline void go_on(Thread& thread) {
-    if (_setjmp(scheduler) != 0) return;
-    if (thread.begun) _longjmp(thread.place, 1);
+__attribute__((noinline)) inline void go_on(Thread& thread) {
+    if (__builtin_setjmp(scheduler) != 0) return;
+    if (thread.begun) jump(thread.place);
     thread.begun = true;
     swapcontext(&unused, &thread.context);
 }
@@ -67,9 +68,8 @@ inline void go_on(Thread& thread) {
 inline void run_block_in_step() {
     while (threads.size() < blockDim.x) {
         Thread& thread = threads.emplace_back();
-        thread.stack.resize(STACK_BYTES);
         getcontext(&thread.context);
-        thread.context.uc_stack.ss_sp = thread.stack.data();
+        thread.context.uc_stack.ss_sp = thread.stack.get();
         thread.context.uc_stack.ss_size = STACK_BYTES;
         thread.context.uc_link = nullptr;
         makecontext(&thread.context, begin, 0);
