@@ -47,9 +47,9 @@ def to_backend(xp: ModuleType, a: np.ndarray) -> Array:
 
 
 @cache
-def moved_once(xp: ModuleType, numbers: tuple[int, ...]) -> Array:
-    """Return whole numbers as an array (n,) of ``xp``; on a device the same one at every call."""
-    return xp.asarray(np.array(numbers))
+def moved_once(xp: ModuleType, numbers: tuple[float, ...], dtype: Any = np.int64) -> Array:
+    """Return ``numbers`` as an array (n,) of ``xp``; on a device the same one at every call."""
+    return xp.asarray(np.array(numbers, dtype))
 
 
 def tree_to_host(tree: Mapping[str, Any]) -> dict[str, Any]:

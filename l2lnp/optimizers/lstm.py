@@ -64,6 +64,8 @@ class LSTM(Optimizer):
     step_unit
         ``"fixed"``: the unit is 1; ``"weights"``: the root mean square of the layer's weights
         (at least 0.001), for its biases too, so that a step means the same in every layer.
+    unit_limit
+        How large that unit may become, see `l2lnp.optimizers.weight_unit.WeightUnit`.
     n_units
         Units of the two hidden layers.
     decay
@@ -83,6 +85,7 @@ class LSTM(Optimizer):
     features: tuple[str, ...] = ("rnnprop",)
     head: str = "tanh"
     step_unit: str = "fixed"
+    unit_limit: float = 1.5
     output_scale: float = 0.1
     n_units: tuple[int, int] = (20, 20)
     decay: float = 0.95
@@ -110,10 +113,10 @@ class LSTM(Optimizer):
             raise InputError(
                 f"{self.name}: two hidden layers of 1 to {MOST_UNITS:,} units each, not {self.n_units}"
             )
-        if not (self.output_scale > 0 and 0 <= self.decay < 1):
+        if not (self.output_scale > 0 and self.unit_limit > 0 and 0 <= self.decay < 1):
             raise InputError(
-                f"{self.name}: the output scale must be positive and the decay in [0, 1), "
-                f"not {self.output_scale} and {self.decay}"
+                f"{self.name}: the output scale and the unit's limit must be positive "
+                f"and the decay in [0, 1), not {self.output_scale}, {self.unit_limit} and {self.decay}"
             )
 
     @cached_property
@@ -421,7 +424,7 @@ class LSTM(Optimizer):
 
     @cached_property
     def _weight_unit(self) -> WeightUnit:
-        return WeightUnit(self.layout)
+        return WeightUnit(self.layout, self.unit_limit)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:

@@ -1,9 +1,14 @@
-"""The size of a layer's weights: the unit that steps and features may be measured in."""
+"""The size of a layer's weights: the unit that steps and features may be measured in.
+
+Random steps of a fixed share of the weights make the weights grow, and the steps with them, without
+end. So the unit does not grow beyond what initial weights would be.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf, prod, sqrt
 
 from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.optimizers.signals import Segments
@@ -14,23 +19,36 @@ LEAST_UNIT = 1e-3  # so that a layer whose weights vanish can move
 
 @dataclass(frozen=True)
 class WeightUnit:
-    """The root mean square of a layer's weights, at least 0.001; biases take their layer's."""
+    """The root mean square of a layer's weights, between 0.001 and a largest; biases take their layer's.
+
+    Parameters
+    ----------
+    limit
+        The largest unit, in shares of sqrt(2 / fan-in), the deviation of He's initial weights
+        (`l2lnp.initializers.he_normal`). Parameters that are no matrix have none.
+    """
 
     layout: Layout
+    limit: float = inf
 
     def of_tensors(self, theta: Array) -> Array:
         """Return the unit of each tensor, (n_tensors,)."""
-        return array_module(theta).maximum(self._rms(theta), LEAST_UNIT)
+        return self._within(self._rms(theta))
 
     def adjoint(self, theta: Array, a_units: Array) -> Array:
-        """Return a_theta for cotangents of the units: a_w = a_unit w / (n rms(w)), unless that is 0.001."""
+        """Return a_theta for cotangents of the units: a_w = a_unit w / (n rms(w)), 0 beyond the bounds."""
         xp, rms = array_module(theta), self._rms(theta)
-        moving, units = xp.where(rms > LEAST_UNIT, a_units, 0), xp.maximum(rms, LEAST_UNIT)
+        units = self._within(rms)
+        moving = xp.where(units == rms, a_units, 0)
         a_theta = xp.zeros_like(theta)
         for index, weights in enumerate(self.weights_of_tensors):
             w = self.layout.tensors[weights].coordinates
             a_theta[w] += moving[index] / (units[index] * (w.stop - w.start)) * theta[w]
         return a_theta
+
+    def _within(self, rms: Array) -> Array:
+        xp = array_module(rms)
+        return xp.clip(rms, LEAST_UNIT, moved_once(xp, self.largest, rms.dtype))
 
     def _rms(self, theta: Array) -> Array:
         """Return for each tensor the root mean square of its layer's weights."""
@@ -46,3 +64,11 @@ class WeightUnit:
             if tensor.name == "w" or tensor.layer not in found:
                 found[tensor.layer] = index
         return tuple(found[tensor.layer] for tensor in self.layout.tensors)
+
+    @cached_property
+    def largest(self) -> tuple[float, ...]:
+        """The largest unit of each tensor."""
+        weights = [self.layout.tensors[index].shape for index in self.weights_of_tensors]
+        return tuple(
+            max(LEAST_UNIT, self.limit * sqrt(2 / prod(fan_in))) if fan_in else inf for _, *fan_in in weights
+        )

@@ -185,6 +185,20 @@ PLANTED = [
         ("tests/optimizers/test_update_adjoint.py",),
     ),
     Planted(
+        "unit without its largest",
+        "optimizers/lstm.py",
+        "WeightUnit(self.layout, self.unit_limit)",
+        "WeightUnit(self.layout)",
+        ("tests/optimizers/test_weight_unit.py",),
+    ),
+    Planted(
+        "a unit at its largest that still moves",
+        "optimizers/weight_unit.py",
+        "xp.where(units == rms, a_units, 0)",
+        "a_units",
+        ("tests/optimizers/test_weight_unit.py",),
+    ),
+    Planted(
         "folded halves not unfolded",
         "kernels/lstm.py",
         '"head/w": 0.5 * a.w3',

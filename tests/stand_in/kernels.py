@@ -140,5 +140,6 @@ def _header():
 
 def _run_compiler(*arguments):
     flags = ["-std=c++20", "-O1", "-fPIC", "-Wno-unknown-pragmas", "-ffp-contract=off"]
+    flags += ["-fno-gnu-unique"]  # or shared memory of one name would be one for all libraries, of any size
     done = subprocess.run(["g++", *flags, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

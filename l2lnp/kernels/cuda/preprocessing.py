@@ -61,15 +61,16 @@ def observe(
     if counts.later_means:
         seen = g, after, row_stride(after), *number(t)
         launch(later_sums, pieces.n, signals.THREADS, *seen, *of_pieces, np.int32(n), sums, later)
-    units = weights = None
+    units = weights = largest = None
     if weight_unit is not None:
         units, weights = xp.empty(n, g.dtype), moved_once(xp, weight_unit.weights_of_tensors)
+        largest = moved_once(xp, weight_unit.largest, g.dtype)
     launch(
         tensor_statistics,
         n,
         signals.THREADS,
         *(*number(inputs.loss), *of_pieces, sums, later),
-        *(pointer(weights), np.float64(LEAST_UNIT), statistics, pointer(units)),
+        *(pointer(weights), np.float64(LEAST_UNIT), pointer(largest), statistics, pointer(units)),
     )
     return Observed(after, statistics if counts.statistics else None, units)
 

@@ -112,11 +112,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) later_sums(
 }
 
 // Blocks: tensors. Statistics (n_statistics, n_tensors), and the units (n_tensors,) of the tensors: the root mean
-// square of theta, or `least_unit`, of the tensors `weights` (n_tensors,).
+// square of theta of the tensors `weights` (n_tensors,), between `least_unit` and `largest` (n_tensors,).
 extern "C" __global__ void __launch_bounds__(THREADS) tensor_statistics(
     const double* loss_there, double loss, const long long* __restrict__ pieces, int n_pieces,
     const long long* __restrict__ first_piece, const double* __restrict__ sums, const double* __restrict__ later,
-    const long long* __restrict__ weights, double least_unit, REAL* statistics, REAL* units) {
+    const long long* __restrict__ weights, double least_unit, const REAL* __restrict__ largest, REAL* statistics,
+    REAL* units) {
     const int tensor = blockIdx.x, n_tensors = gridDim.x;
     double means[MEANS + 1], later_means[LATER_MEANS + 1];
     REAL of[Features::STATISTICS + 1];
@@ -125,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) tensor_statistics(
     if constexpr (UNITS) {
         means_of<1>(int(weights[tensor]), sums + (MEANS - 1) * n_pieces, pieces, n_pieces, first_piece, means);
         const REAL rms = root(means[0]);
-        s.unit = rms < REAL(least_unit) ? REAL(least_unit) : rms;
+        s.unit = rms < REAL(least_unit) ? REAL(least_unit) : rms > largest[tensor] ? largest[tensor] : rms;
     }
     means_of<MEANS>(tensor, sums, pieces, n_pieces, first_piece, means);
     means_of<LATER_MEANS>(tensor, later, pieces, n_pieces, first_piece, later_means);
