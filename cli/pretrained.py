@@ -13,6 +13,8 @@ from l2lnp.cli.settings_options import Name, known_names
 if TYPE_CHECKING:
     from l2lnp.pretrained import LearnedOptimizer
 
+WITHOUT_LIMIT = {"unit_limit": 1e9}  # of files that do not say: they were made when units had no largest
+
 
 @click.command("pretrained")
 @click.argument("name", required=False, type=Name(known_names("pretrained")))
@@ -89,7 +91,7 @@ def _command(learned: LearnedOptimizer) -> str:
             words += [option.opts[0], str(value)]
     default = own_settings(learned.name, {})
     usual = {**default, **UNIVERSAL[learned.name]}
-    for key, value in {**default, **learned.settings}.items():
+    for key, value in {**default, **WITHOUT_LIMIT, **learned.settings}.items():
         if value != usual.get(key):
             words += ["--optimizer-setting", f"{key}={value}".replace("'", '"')]
     return shlex.join(words)

@@ -102,7 +102,10 @@ def tuned_entrant(name: str, by_horizon: Mapping[int, Tuned]) -> Entrant:
     about = {
         "optimizer": baseline.optimizer,
         **baseline.settings,
-        "tuned": {str(n): {**t.settings, "loss_on_tuning_seeds": t.loss} for n, t in by_horizon.items()},
+        "tuned": {
+            str(n): {**t.settings, "loss_on_tuning_seeds": t.loss, "tuning_seeds": list(t.seeds)}
+            for n, t in by_horizon.items()
+        },
     }
     return Entrant(name, given, learned=False, about=about)
 
@@ -214,8 +217,12 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
 def command_without_places(arguments: Sequence[str]) -> str:
     """Return a command line as it can be repeated elsewhere: of full paths only the last part is kept.
 
+    >>> command_without_places(["/lib/l2lnp/__main__.py", "compare"])
+    'l2lnp compare'
     >>> command_without_places(["/bin/l2lnp", "compare", "--learned", "a=/home/me/a.h5:joint"])
     'l2lnp compare --learned a=a.h5:joint'
     """
     words = [re.sub(r"(?<![^=])(?:[A-Za-z]:)?[/\\](?:[^/\\=]+[/\\])+", "", word) for word in arguments]
+    if words[0] == "__main__.py":
+        words[0] = "l2lnp"
     return " ".join(word if re.fullmatch(r"[\w./=:,+-]+", word) else f"'{word}'" for word in words)

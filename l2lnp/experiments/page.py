@@ -112,8 +112,11 @@ def _tuned_for(about: dict[str, Any]) -> str:
             cells = []
             for n in about["horizons"]:
                 found = dict(contender["tuned"][str(n)])
-                loss = found.pop("loss_on_tuning_seeds")
-                cells.append(f"{', '.join(f'{value:.3g}' for value in found.values())} ({loss:.4g})")
+                score = f"{found.pop('loss_on_tuning_seeds'):.4g}"
+                seeds = found.pop("tuning_seeds", about["tuning_seeds"])
+                if seeds != about["tuning_seeds"]:  # tuned before, for another comparison
+                    score += f" on {', '.join(map(str, seeds))}"
+                cells.append(f"{', '.join(f'{value:.3g}' for value in found.values())} ({score})")
             rows.append([name, *cells])
     return (
         "Hand-designed optimizers ran once for each n, tuned for it. Bold: the best baseline, which is the "

@@ -158,6 +158,7 @@ def test_pretrained_lists_and_describes(capsys):
     for part in (
         "sha256:",
         "l2lnp meta-train --tasks mixture --data-dir DATA --episodes",
+        "--optimizer-setting unit_limit=1000000000.0",  # when it was made units had no largest
         "MetaSettings(",
         "[[data]]",
     ):

@@ -126,6 +126,14 @@ def test_the_page_says_it_all(comparison):
     assert line.split(" | ")[2].rstrip(" |") == f"{ratio:.3f}"
 
 
+def test_the_page_says_on_which_seeds_an_earlier_answer_was_found(comparison):
+    assert " on 1" not in page(comparison)
+    entrants = comparison.about["contenders"]
+    adam = {n: {**found, "tuning_seeds": [1007, 1008]} for n, found in entrants["adam"]["tuned"].items()}
+    about = {**comparison.about, "contenders": {**entrants, "adam": {**entrants["adam"], "tuned": adam}}}
+    assert page(comparison._replace(about=about)).count(" on 1007, 1008)") == 2
+
+
 def test_tables_and_figures_are_made_again_from_the_files_alone(comparison, tmp_path):
     first = tmp_path / "first"
     write_results(first, comparison)
