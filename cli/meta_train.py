@@ -149,7 +149,7 @@ def command(
         folder = MetaFolder(out or _free_name(tasks))
         folder.create(settings, distribution)
         folder.save(progress, reports)
-    with caught_interrupts() as is_interrupted:
+    with caught_interrupts() as is_interrupted, folder.lock():
         progress = _run(trainer, folder, progress, reports, is_interrupted)
     if progress.best_episode:
         click.echo(f"\nbest validation loss {progress.best_score:.4f}, after episode {progress.best_episode}")
@@ -214,14 +214,18 @@ def _run(
     n_episodes, first = trainer.settings.n_episodes, progress.episode
     began_s = time.monotonic()
 
+    def show(progress: Progress) -> None:
+        """Write what the progress says of the best optimizer so far, and the picture."""
+        if progress.best_episode:
+            folder.save_learned(trainer.learned_optimizer(progress))
+            folder.draw(reports, f"{trainer.settings.optimizer} on {trainer.distribution.source}")
+
     def watch(progress: Progress, report: Report) -> None:
         reports.append(as_line(progress, report))
         folder.save(progress, reports)
         if report.validation_score is None:
             return
-        if progress.best_episode == progress.episode:
-            folder.save_learned(trainer.learned_optimizer(progress))
-        folder.draw(reports, f"{trainer.settings.optimizer} on {trainer.distribution.source}")
+        show(progress)
         remaining_s = (
             (time.monotonic() - began_s) / (progress.episode - first) * (n_episodes - progress.episode)
         )
@@ -230,6 +234,7 @@ def _run(
             f"best {progress.best_score:.4f}  {clock(remaining_s)} left"
         )
 
+    show(progress)  # which a kill may have come before
     return meta_train(trainer, progress, watch, is_interrupted)
 
 

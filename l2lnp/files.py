@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from l2lnp.errors import InputError
@@ -16,7 +18,7 @@ def replace_file(path: Path, content: bytes) -> None:
     InputError
         If the file system refuses; what stood at ``path`` before is still there.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # others may write the same file
     try:
         try:
             with open(partial, "wb") as file:
@@ -36,6 +38,32 @@ def refuse_existing(path: Path) -> None:
     """Raise `InputError` if there is something at ``path`` already."""
     if path.is_symlink() or path.exists():
         raise InputError(f"{path} exists already: choose another place, or remove it first")
+
+
+@contextmanager
+def alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Keep other processes from ``doing`` the same in ``folder``; the system frees it when this one dies.
+
+    Raises
+    ------
+    InputError
+        If another process is there.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(f"another process is {doing} in {folder}: wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_file(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import h5py
 from matplotlib.figure import Figure
 
 from l2lnp.errors import InputError
-from l2lnp.files import cannot, read_text, refuse_existing, replace_file
+from l2lnp.files import alone_in, cannot, read_text, refuse_existing, replace_file
 from l2lnp.meta.settings import MetaSettings
 from l2lnp.meta.trainer import Progress, Report
 from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
@@ -61,6 +62,10 @@ class MetaFolder:
     def curves(self) -> Path:
         """Losses over episodes."""
         return self.path / "curves.png"
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from going on with the same run."""
+        return alone_in(self.path, "meta-training")
 
     def create(self, settings: MetaSettings, distribution: Distribution) -> None:
         """Make the folder with its ``config.toml``; an existing one is refused."""

@@ -26,13 +26,14 @@ import numpy as np
 
 from l2lnp.backend import to_backend, tree_to_backend, tree_to_host
 from l2lnp.curvature import BASIS_MODES
-from l2lnp.errors import DivergedError
+from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import Execution
 from l2lnp.meta.imitation import Imitated, imitate
 from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.meta.settings import MetaSettings
 from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
+from l2lnp.optimizers.chunks import groups
 from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer
 from l2lnp.randomness import generator
 from l2lnp.runs.blocks import Blocks, fetched, unwatched
@@ -85,6 +86,8 @@ class MetaTrainer:
         self._validation = [
             self._draw(index, "validation") for index in range(self.settings.n_validation_tasks)
         ]
+        for episode in self._validation:
+            self._check(episode)
 
     def start(self) -> Progress:
         """Return the beginning: phi drawn by the seed, or taken from a learned optimizer."""
@@ -132,6 +135,7 @@ class MetaTrainer:
         """Return the progress after one more episode, and what happened in it."""
         settings = self.settings
         episode, horizon = self._draw(progress.episode, "train"), settings.horizon(progress.episode)
+        self._check(episode)
         learner = self._learner(
             episode,
             "train",
@@ -227,6 +231,17 @@ class MetaTrainer:
             task = Rescaled(episode.task, to_backend(self.xp, scale))
             return replace(episode, task=task, theta=episode.theta / scale)
         return episode
+
+    def _check(self, episode: Episode) -> None:
+        """Raise `InputError` if the episode's network has layers for which there is no LSTM."""
+        known, needed = (groups(layout, self._per) for layout in (self._layout, episode.task.layout))
+        if missing := sorted(set(needed.values()) - set(known.values())):
+            which = "layers of the kind" if self._per == "kind" else "layer number"
+            way_out = "leave such networks out" if self._per == "kind" else "name one network alone"
+            raise InputError(
+                f"the tasks '{self.distribution.source}' have networks with {which} {', '.join(missing)}, "
+                f"for which per={self._per} has no LSTM: {way_out}"
+            )
 
     def _optimizer(self, layout: Layout, curvature_every: int | None = None) -> Optimizer:
         s, (least, most) = self.settings, self.settings.curvature_range

@@ -10,8 +10,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from l2lnp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from l2lnp.errors import InputError
-from l2lnp.files import cannot, read_text, replace_file, sync
+from l2lnp.files import alone_in, cannot, read_text, replace_file, sync
 from l2lnp.runs.settings import MAY_CHANGE, TrainSettings, parse_config, read_config
 
 _HEADER = "# The settings of this run; `l2lnp train --config` reads them back.\n\n"
@@ -109,22 +109,9 @@ class RunFolder:
                 f"{self.environment} is damaged: remove it, and the run goes on with a new one"
             ) from None
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes from going on with the same run; released by the system when this one dies."""
-        if os.name != "posix":
-            yield
-            return
-        import fcntl
-
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError:
-            raise InputError(f"another process is training in {self.path}: wait for it, or stop it") from None
-        finally:
-            os.close(descriptor)
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from going on with the same run."""
+        return alone_in(self.path, "training")
 
 
 def create_run_folder(path: Path, fill: Callable[[RunFolder], None]) -> RunFolder:

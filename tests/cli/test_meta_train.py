@@ -79,6 +79,20 @@ def test_interrupted_it_saves_and_goes_on(tmp_path):
     assert [line["episode"] for line in lines] == list(range(1, len(lines) + 1))
 
 
+def test_killed_before_the_best_optimizer_was_written_it_is_when_the_run_goes_on(tmp_path):
+    assert l2lnp("meta-train", *TINY, "--episodes", "2", "--out", "meta", cwd=tmp_path).returncode == 0
+    learned, curves = tmp_path / "meta" / "learned.h5", tmp_path / "meta" / "curves.png"
+    whole = load_learned_optimizer(str(learned))
+    learned.unlink()
+    curves.unlink()
+    result = l2lnp("meta-train", "--resume", "meta", cwd=tmp_path)
+    assert result.returncode == 0
+    assert curves.exists()
+    again = load_learned_optimizer(str(learned))
+    assert again.provenance == whole.provenance
+    np.testing.assert_equal(again.phi, whole.phi)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -344,3 +344,33 @@ def test_a_share_of_the_episodes_imitates(distribution):
 def test_an_impossible_share_of_imitation_is_refused(share):
     with pytest.raises(InputError, match="imitation is a share"):
         replace(SETTINGS, imitation=share)
+
+
+@pytest.mark.parametrize(
+    ("per", "networks", "message"),
+    [
+        ("kind", ["row-lstm"], "layers of the kind lstm, for which per=kind has no LSTM: leave such"),
+        (
+            "layer",
+            ["small", "big"],
+            "layer number [0-9, ]+, for which per=layer has no LSTM: name one network",
+        ),
+    ],
+)
+def test_networks_without_an_lstm_are_refused_before_the_first_episode(per, networks, message):
+    tasks = TINY[: TINY.index("[[network]]")].replace("shrink = 2", "shrink = 1")
+    tasks += "".join(f'[[network]]\nname = "{name}"\n' for name in networks)
+    settings = replace(
+        SETTINGS, n_validation_tasks=4, optimizer_settings={**SETTINGS.optimizer_settings, "per": per}
+    )
+    with pytest.raises(InputError, match=message):
+        MetaTrainer(settings, Distribution("tasks", tasks))
+
+
+def test_two_processes_do_not_train_in_one_folder(distribution, tmp_path):
+    folder = MetaFolder(tmp_path / "meta")
+    folder.create(SETTINGS, distribution)
+    with folder.lock(), pytest.raises(InputError, match="another process is meta-training in"), folder.lock():
+        pass
+    with folder.lock():
+        pass
