@@ -61,9 +61,9 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
         ),
         *others,
     ]
-    options["title"] = options["title"] or (
+    title = (
         f"What h is worth: {Path(options['data']).stem}, {Path(options['network']).stem} network, "
         f"batch {options['batch_size']}"
     )
     options |= {"tuned": None, "n_tuning_seeds": 1}
-    compare_and_report("ablate", asked, ("none",), **options)
+    compare_and_report("ablate", asked, ("none",), default_title=title, **options)

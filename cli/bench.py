@@ -25,9 +25,12 @@ class Listed(click.ParamType):
         if not isinstance(value, str):
             return tuple(value)
         try:
-            return tuple(self._of(part.strip()) for part in value.split(",") if part.strip())
+            values = tuple(self._of(part.strip()) for part in value.split(",") if part.strip())
         except ValueError:
             raise InputError(f"numbers separated by commas are wanted, not {value!r}") from None
+        if not values:  # which would ask for the default
+            raise InputError(f"{self.name} separated by commas are wanted, one or more, not {value!r}")
+        return values
 
 
 @click.command("bench")
@@ -90,10 +93,14 @@ def command(
     from l2lnp.benchmarks import report
     from l2lnp.benchmarks.jobs import JOBS
     from l2lnp.benchmarks.running import check_threads, run_benchmark
+    from l2lnp.files import check_place
 
     def say(text: str) -> None:
         click.echo(f"  {text}", err=True)
 
+    for path in (json_file, markdown):
+        if path is not None:
+            check_place(path)
     xp = load_backend(backend)
     if backend == "auto":
         click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")

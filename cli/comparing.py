@@ -34,7 +34,8 @@ REPORT = (
         "--from",
         "source",
         type=click.Path(path_type=Path),
-        help="Run nothing: write page and figures anew from the CSV and JSON files in this folder.",
+        help="Run nothing: write page and figures anew from the CSV and JSON files in this folder. "
+        "Of the other options only --out, --title and --clock count.",
     ),
 )
 RUNS = (
@@ -44,7 +45,8 @@ RUNS = (
     click.option(
         "--horizons",
         type=Listed("numbers", int),
-        help="Numbers of steps whose mean loss is reported, separated by commas; --steps always is.  "
+        help="Numbers of steps, none above --steps, whose mean loss is reported, separated by commas; "
+        "--steps always is.  "
         "[default: 100,200,500,1000,2000, as far as --steps goes]",
     ),
     click.option(
@@ -112,6 +114,7 @@ def compare_and_report(
     learned: Sequence[Learned],
     optimizers: tuple[str, ...] | None,
     source: Path | None,
+    default_title: str = "",
     **options: Any,
 ) -> None:
     """Do what ``l2lnp compare``, or one of the experiments made of it, is asked for.
@@ -120,18 +123,20 @@ def compare_and_report(
     ----------
     name
         Of the experiment, for its folder.
+    default_title
+        Of what is run, where --title is not given; empty: by data and network.
     """
     out, title, clock = (options.pop(key) for key in ("out", "title", "clock"))
     if source is not None:
         from l2lnp.experiments.results import read_results
 
         comparison = read_results(source)
-        comparison.about["clock"] = clock or comparison.about["clock"]
+        comparison.about.update({key: v for key, v in (("title", title), ("clock", clock)) if v})
         write_report(comparison, out or source)
         return
     data, network = (Path(options[key]).stem for key in ("data", "network"))
     out = out or Path("runs") / f"{name}-{data}-{network}"
-    title = title or f"{data}, {network} network, batch {options['batch_size']}"
+    title = title or default_title or f"{data}, {network} network, batch {options['batch_size']}"
     comparison = _run(title, learned, optimizers, **options)
     comparison.about["clock"] = clock or "wall"
     write_report(comparison, out)
@@ -155,13 +160,13 @@ def _run(
     reference: str | None = None,
     **common: Any,
 ) -> Comparison:
-    from l2lnp.experiments.comparison import HORIZONS, Plan, compare, horizons_up_to, tuned_entrant
+    from l2lnp.experiments.comparison import Plan, compare, horizons_up_to, tuned_entrant
     from l2lnp.experiments.contenders import available
     from l2lnp.experiments.tuned import TunedFile
     from l2lnp.experiments.tuning import tune, tuning_seeds
 
     names = () if optimizers == ("none",) else optimizers or available()
-    horizons = horizons_up_to(steps, HORIZONS if horizons is None else horizons)
+    horizons = horizons_up_to(steps, horizons)
     seeds = tuple(range(first_seed, first_seed + n_seeds))
     for_tuning = tuning_seeds(n_tuning_seeds) if names else ()
     every = eval_every_steps or max(1, steps // 10)

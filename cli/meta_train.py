@@ -140,16 +140,14 @@ def command(
         folder = MetaFolder(resume)
         settings, distribution = folder.read()
         trainer = MetaTrainer(settings, distribution, Execution(threads), xp)
-        progress, reports = folder.load()
     else:
         distribution = Distribution.find(tasks, data_dir)
         settings = _settings(given)
         trainer = MetaTrainer(settings, distribution, Execution(threads), xp)
-        progress, reports = trainer.start(), []
         folder = MetaFolder(out or _free_name(tasks))
-        folder.create(settings, distribution)
-        folder.save(progress, reports)
+        folder.create(trainer)
     with caught_interrupts() as is_interrupted, folder.lock():
+        progress, reports = folder.load()  # under the lock: another process may have gone on until now
         progress = _run(trainer, folder, progress, reports, is_interrupted)
     if progress.best_episode:
         click.echo(f"\nbest validation loss {progress.best_score:.4f}, after episode {progress.best_episode}")
@@ -179,6 +177,7 @@ def _refuse_all_but(*names: str) -> None:
 def _settings(given: dict[str, Any]) -> MetaSettings:
     """Return the settings: what is ``given`` goes before what the pretrained optimizer says."""
     from l2lnp.meta.settings import UNIVERSAL, MetaSettings
+    from l2lnp.optimizers import OPTIMIZERS
     from l2lnp.pretrained import load_learned_optimizer
 
     name, curvature = given.pop("optimizer"), given.pop("curvature")
@@ -196,6 +195,8 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
             )
         name, inner = learned.name, {**learned.settings, **own}
         curvature = curvature or learned.curvature
+    if curvature is not None and not OPTIMIZERS[name].uses_curvature:
+        raise InputError(f"--curvature does not apply to {name}, which uses gradients alone")
     return MetaSettings(
         optimizer=name, optimizer_settings=inner, curvature=curvature or MetaSettings.curvature, **given
     )
@@ -222,7 +223,7 @@ def _run(
 
     def watch(progress: Progress, report: Report) -> None:
         reports.append(as_line(progress, report))
-        folder.save(progress, reports)
+        folder.save(trainer, progress, reports)
         if report.validation_score is None:
             return
         show(progress)

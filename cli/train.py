@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,11 +169,11 @@ def _resume(path: Path, changes: Mapping[str, Any]) -> int | None:
     from l2lnp.runs.run import changed, resume
 
     folder = RunFolder(path)
-    settings = changed(folder.read_settings(), changes)
+    own = folder.read_settings()
+    settings = changed(own, changes)
     with caught_interrupts() as is_interrupted, folder.lock():
-        if folder.load_checkpoint().step == settings.steps:
-            if not folder.curves.exists():
-                _draw(folder, settings)
+        if folder.load_checkpoint().step == settings.steps == own.steps:
+            _draw(folder, settings)  # a kill may have come before it was
             click.echo(
                 f"{path} is finished: all {settings.steps} steps are made; --steps N goes on to step N"
             )
@@ -196,7 +197,7 @@ def _go_on(run: Run, is_interrupted: Callable[[], bool]) -> int | None:
     _draw(folder, settings)
     if outcome.interrupted:
         click.echo(f"interrupted after step {outcome.step} and saved")
-        click.echo(f"go on with: l2lnp train --resume {folder.path}")
+        click.echo(f"go on with: l2lnp train --resume {shlex.quote(str(folder.path))}")
         return INTERRUPTED
     click.echo(_table(outcome))
     click.echo(_written(folder))

@@ -59,8 +59,8 @@ def command(
             asked.append(one)
             if joint and not one.joint:
                 asked.append(one._replace(name=f"{one.name}-joint", joint=True))
-    options["title"] = options["title"] or (
+    title = (
         f"Transfer: {Path(options['data']).stem}, from the {Path(learned_on).stem} network "
         f"to the {Path(options['network']).stem} one"
     )
-    compare_and_report("transfer", asked, optimizers, **options)
+    compare_and_report("transfer", asked, optimizers, default_title=title, **options)

@@ -9,6 +9,7 @@ import click
 
 from l2lnp.cli.bench import Listed
 from l2lnp.cli.experiment_options import network_option, shared_options, shown_runner, tuning_options
+from l2lnp.errors import InputError
 
 
 @click.command("tune")
@@ -48,6 +49,8 @@ def command(
     from l2lnp.experiments.tuned import TunedFile
     from l2lnp.experiments.tuning import tune, tuning_seeds
 
+    if optimizers == ("none",):
+        raise InputError("nothing to tune: leave out --optimizers none, or name some")
     file = TunedFile(tuned or cache / "tuned.json")
     asked = [(name, n) for name in optimizers or available() for n in horizons]
     with shown_runner(cache, workers, common["backend"]) as runner:

@@ -203,7 +203,9 @@ class Dataset:
             raise unknown_name("split", name, SPLITS)
         split = self.splits[name]
         if not split.n_samples:
-            raise InputError(f"data set '{self.name}' holds no {name} samples")
+            raise InputError(
+                f"data set '{self.name}' holds no {name} samples: import it again with more pictures"
+            )
         return split
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,6 +17,7 @@ from l2lnp.errors import InputError
 MOST_PIXELS = 100_000_000  # of a picture as it is stored; more are refused before they are decoded
 FORMATS = ("JPEG", "PNG")
 
+_OF_SIXTEEN_BITS = ("PNG", "PPM")  # formats whose whole numbers have no more, whatever Pillow reads them as
 _DRAFT = 2  # a JPEG is decoded at a reduced size that is at least this many times the wanted one
 
 
@@ -30,9 +35,7 @@ def decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
         If it is no picture, is damaged, or has more than `MOST_PIXELS` pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, on odd but readable files
-            return _decode(content, image_shape)
+        return _decode(content, image_shape)
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -44,9 +47,7 @@ def decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
 
 def _decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
     height, width, n_channels = image_shape
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise InputError(f"has {image.width} x {image.height} pixels, more than {MOST_PIXELS}")
+    with opened(io.BytesIO(content), FORMATS) as image:
         image.draft(None, (_DRAFT * width, _DRAFT * height))
         picture = with_channels(image, n_channels)
     scale = min(picture.width / width, picture.height / height)
@@ -54,6 +55,27 @@ def _decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
     right, bottom = picture.width - left, picture.height - top
     resized = picture.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
     return np.asarray(resized, np.uint8).reshape(image_shape)
+
+
+@contextmanager
+def opened(file: Path | BinaryIO, formats: Sequence[str] | None = None) -> Iterator[Image.Image]:
+    """Give the picture in ``file``, of one of the ``formats`` (None: of all that Pillow reads).
+
+    Raises
+    ------
+    InputError
+        If it has more than `MOST_PIXELS` pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, on odd but readable files
+        try:
+            image = Image.open(file, formats=formats)
+        except Image.DecompressionBombError:
+            raise InputError(f"has more than {MOST_PIXELS} pixels") from None
+        with image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(f"has {image.width} x {image.height} pixels, more than {MOST_PIXELS}")
+            yield image
 
 
 def with_channels(image: Image.Image, n_channels: int) -> Image.Image:
@@ -66,6 +88,8 @@ def with_channels(image: Image.Image, n_channels: int) -> Image.Image:
     """
     if image.mode == "F":
         raise InputError("holds floating-point numbers: store it with 8 or 16 bits a pixel")
+    if image.mode == "I" and image.format not in _OF_SIXTEEN_BITS:
+        raise InputError("holds numbers of 32 bits, or with a sign: store it with 8 or 16 bits a pixel")
     if image.mode.startswith("I"):  # 16 bits a pixel
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
     if image.mode in ("P", "PA"):

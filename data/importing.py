@@ -108,10 +108,9 @@ class _Importing:
 
     def _begin_or_go_on(self) -> Progress:
         fingerprint = self._fingerprint()
-        if self._journal.exists() and self._file_path.exists():
-            progress = Progress(**json.loads(self._journal.read_text()))
-            if progress.fingerprint == fingerprint and not progress.finishing:
-                return progress
+        progress = self._stopped_at()
+        if progress is not None and progress.fingerprint == fingerprint and not progress.finishing:
+            return progress
         description = self._description(self._pictures.provenance)
         if self._settings.compress:  # the packed file is written beside the whole one
             both = sum(most_bytes(description, self._sizes, compress) for compress in (False, True))
@@ -119,6 +118,19 @@ class _Importing:
         create_file(self._file_path, self._out, description, self._sizes)
         progress = Progress(fingerprint)
         self._write_journal(progress)
+        return progress
+
+    def _stopped_at(self) -> Progress | None:
+        """Return what the journal says, or None where it or ``images.h5`` is missing or damaged."""
+        try:
+            progress = Progress(**json.loads(self._journal.read_text()))
+            with h5py.File(self._file_path, "r") as file:
+                for split in SPLITS:
+                    room = min(len(file[split][kind]) for kind in ("images", "labels"))
+                    if not 0 <= progress.written[split] <= progress.tried[split] <= room:
+                        return None
+        except Exception:  # JSON and the HDF5 library raise nearly every type there is on damaged files
+            return None
         return progress
 
     def _fingerprint(self) -> str:

@@ -17,7 +17,9 @@ BUNDLED = "digits"  # the data set that comes with the package
 
 
 def load_dataset(
-    name_or_path: str, data_dir: Path | None = None, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+    name_or_path: str | Path,
+    data_dir: str | Path | None = None,
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> Dataset:
     """Return the data set called ``name_or_path``, or the one in that HDF5 file.
 
@@ -35,14 +37,15 @@ def load_dataset(
     InputError
         If the name is unknown, or the files are missing, damaged or of something else.
     """
-    known = KNOWN.get(name_or_path)
-    if known is None or known.read is None or data_dir is None:
-        return load_file(find_file(name_or_path, data_dir), memory_limit_bytes)
-    path = data_dir / f"{name_or_path}.h5"
+    name, folder = str(name_or_path), None if data_dir is None else Path(data_dir)
+    known = KNOWN.get(name)
+    if known is None or known.read is None or folder is None:
+        return load_file(find_file(name, folder), memory_limit_bytes)
+    path = folder / f"{name}.h5"
     if path.is_file():
         return load_file(path, memory_limit_bytes)
-    inner = data_dir / name_or_path
-    return in_memory(*known.read(inner if inner.is_dir() else data_dir))
+    inner = folder / name
+    return in_memory(*known.read(inner if inner.is_dir() else folder))
 
 
 def find_file(name_or_path: str, data_dir: Path | None = None) -> Path:

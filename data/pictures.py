@@ -126,7 +126,7 @@ def picture_set(
         left_out = len(test) - len(known)
         notes.append(f"{left_out} test pictures of classes without training pictures are left out")
     if not len(known):
-        notes.append("there are no test pictures")
+        notes.append("there are no test pictures: training needs some")
     class_names = [f"{i} {names[i]}" if i in names else i for i in class_ids]
     for class_name in class_names:
         if not class_name.isprintable():

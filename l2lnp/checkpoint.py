@@ -140,12 +140,16 @@ def _take(file: h5py.File) -> Checkpoint:
         n_restarts=int(file["boundary"].attrs["n_restarts"]),
         average=file["boundary/average"][()] if "average" in file["boundary"] else None,
     )
+    theta = _joined(subject.network().layout, read_tree(file["theta"]))
+    for name, value in (("theta", boundary.theta), ("average", boundary.average)):
+        if value is not None and value.shape != theta.shape:
+            raise InputError(f"its boundary/{name} is {value.shape}, where the network needs {theta.shape}")
     return Checkpoint(
         config=str(a["config"]),
         seed=int(file["random"].attrs["seed"]),
         subject=subject,
         step=int(a["step"]),
-        theta=_joined(subject.network().layout, read_tree(file["theta"])),
+        theta=theta,
         boundary=boundary,
         optimizer=learned.name,
         optimizer_settings=learned.settings,

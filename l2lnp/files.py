@@ -18,7 +18,7 @@ def replace_file(path: Path, content: bytes) -> None:
     InputError
         If the file system refuses; what stood at ``path`` before is still there.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # others may write the same file
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"  # others may write the same file
     try:
         try:
             with open(partial, "wb") as file:
@@ -32,6 +32,14 @@ def replace_file(path: Path, content: bytes) -> None:
         sync(path.parent)
     except OSError as error:
         raise cannot("write", path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """Raise `InputError` if no file can be put at ``path``: to be asked before long work."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def refuse_existing(path: Path) -> None:

@@ -24,6 +24,7 @@ from l2lnp.files import read_file, replace_file
 T = TypeVar("T")
 
 _SEAL_BYTES = 512  # the smallest user block that HDF5 allows
+_OF_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -52,7 +53,7 @@ def read_sealed(path: Path, what: str, take: Callable[[h5py.File], T]) -> T:
             return take(file)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+    except _OF_DAMAGE as error:
         reason = str(error).strip("'\"")
         raise InputError(f"{path} is damaged, or no {what} ({reason})") from error
 

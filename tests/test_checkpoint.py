@@ -86,6 +86,33 @@ def test_theta_of_another_network_is_refused(tmp_path, checkpoint):
         load_checkpoint(tmp_path / "mixed.h5")
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.attrs.update(input_shape="1x8x8"), "is damaged, or no checkpoint"),
+        (lambda file: file.attrs.update(class_names=3), "is damaged, or no checkpoint"),
+        (lambda file: file.attrs.update(step=np.inf), "is damaged, or no checkpoint"),
+        (lambda file: _replace(file, "boundary/theta", np.zeros(3)), r"its boundary/theta is \(3,\)"),
+        (lambda file: _replace(file, "boundary/average", np.zeros(())), r"its boundary/average is \(\)"),
+        (lambda file: _replace(file, "boundary", 1), "is damaged, or no checkpoint"),
+    ],
+)
+def test_a_checkpoint_changed_by_another_program_is_refused(tmp_path, checkpoint, damage, message):
+    save_checkpoint(tmp_path / "checkpoint.h5", checkpoint)
+    with h5py.File(tmp_path / "checkpoint.h5") as old, h5py.File(tmp_path / "mine.h5", "w") as new:
+        for name in old:
+            old.copy(name, new)
+        new.attrs.update(old.attrs)
+        damage(new)
+    with pytest.raises(InputError, match=rf"mine\.h5.* {message}"):
+        load_checkpoint(tmp_path / "mine.h5")
+
+
+def _replace(file, place, value):
+    del file[place]
+    file[place] = value
+
+
 def test_a_checkpoint_of_another_format_is_refused(tmp_path, checkpoint):
     save_checkpoint(tmp_path / "checkpoint.h5", checkpoint)
     with h5py.File(tmp_path / "checkpoint.h5") as old, h5py.File(tmp_path / "old.h5", "w") as new:

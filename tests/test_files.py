@@ -1,8 +1,12 @@
 """Files that are written beside their place and renamed."""
 
 from multiprocessing import get_context
+from pathlib import Path
 
-from l2lnp.files import replace_file
+import pytest
+
+from l2lnp.errors import InputError
+from l2lnp.files import check_place, replace_file
 
 
 def write(path, letter):
@@ -20,3 +24,16 @@ def test_processes_that_write_the_same_file_do_not_disturb_each_other(tmp_path):
     assert [process.exitcode for process in processes] == [0, 0]
     assert path.read_bytes() in (b"a" * 10_000, b"b" * 10_000)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [(".", "is a folder"), ("/", "is a folder"), ("none/file", "there is no folder none")],
+)
+def test_a_place_where_no_file_can_be_is_refused(tmp_path, monkeypatch, place, message):
+    monkeypatch.chdir(tmp_path)
+    for refuse in (check_place, lambda path: replace_file(path, b"")):
+        with pytest.raises(InputError, match=message if refuse is check_place else "cannot write"):
+            refuse(Path(place))
+    check_place(Path("file"))
+    assert list(tmp_path.iterdir()) == []

@@ -79,17 +79,20 @@ class Comparison(NamedTuple):
     errors: list[Row]
 
 
-def horizons_up_to(steps: int, asked: Sequence[int] = HORIZONS) -> tuple[int, ...]:
-    """Return the numbers of steps in ``asked`` that are less than ``steps``, and ``steps``.
+def horizons_up_to(steps: int, asked: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return the numbers of steps ``asked`` for (None: those of `HORIZONS` as far as they go), and ``steps``.
 
     Raises
     ------
     InputError
-        If a number is no positive one.
+        If a number is no positive one, or more than ``steps``.
     """
-    if any(n < 1 for n in asked):
-        raise InputError("mean losses are over one step or more")
-    return (*(n for n in sorted(set(asked)) if n < steps), steps)
+    if asked is None:
+        asked = [n for n in HORIZONS if n < steps]
+    for n in asked:
+        if not 1 <= n <= steps:
+            raise InputError(f"mean losses are over one step or more, up to the {steps} of the runs, not {n}")
+    return tuple(sorted({*asked, steps}))
 
 
 def tuned_entrant(name: str, by_horizon: Mapping[int, Tuned]) -> Entrant:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import read_file
-from l2lnp.optimizers import default_settings
+from l2lnp.optimizers import OPTIMIZERS, default_settings
 from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
 from l2lnp.runs.settings import TrainSettings
 
@@ -36,6 +36,15 @@ CONTENDERS: dict[str, Baseline] = {
     "sou": Baseline("sou", {"learning_rate": 0.02, "epsilon": 0.1}),
     "soap": Baseline("adam", {"learning_rate": 0.004}, {"basis": "kronecker"}),
 }
+
+
+def check_name(name: str) -> None:
+    """Raise `InputError` unless a contender may be called ``name`` in tables and figures."""
+    if not name.isprintable() or name.startswith("_") or set(name) & set("|$"):
+        raise InputError(
+            "a contender stands in tables and figures: its name must be without |, $, line breaks "
+            f"and a _ in front, not {name!r}"
+        )
 
 
 def is_available(baseline: Baseline) -> bool:
@@ -76,6 +85,9 @@ class Entrant:
     h: str = "as it is"
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
 
 class Learned(NamedTuple):
     """A learned contender as it was asked for: ``NAME=FILE[:joint][:SETTING=VALUE]...``."""
@@ -110,7 +122,10 @@ class Learned(NamedTuple):
                 f"--learned: '{shared[0]}' in '{text}' is the same for all contenders: leave it out"
             )
         if file.startswith("random-"):
-            return cls(name, None, file.removeprefix("random-"), True, settings)
+            known = {f"random-{key}": key for key, optimizer in OPTIMIZERS.items() if optimizer.learned}
+            if file not in known:
+                raise unknown_name("learned optimizer", file, known)
+            return cls(name, None, known[file], True, settings)
         return cls(name, file, load_learned_optimizer(file).name, joint, settings)
 
     def given(self) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def draw_figures(folder: Path, comparison: Comparison) -> list[Path]:
                 axes, name, color, [row for row in rows if row["contender"] == name], x, what, comparison
             )
         axes.set_xlabel(label)
-        axes.set_title(comparison.about["title"], loc="left", fontsize=11, fontweight="bold")
+        title = comparison.about["title"]
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
         _tidy(axes, what, comparison.about["split"])
         written += _write(folder / stem, figure)
     return written

@@ -17,7 +17,8 @@ def page(comparison: Comparison) -> str:
     """Return the whole page."""
     about = comparison.about
     clock = about["clock"]
-    parts = [f"# {about['title']}", f"```sh\n{about['command']}\n```", _settings(about)]
+    title = " ".join(about["title"].split())  # a heading is one line
+    parts = [f"# {title}", f"```sh\n{about['command']}\n```", _settings(about)]
     parts += ["## Mean training loss over the first n steps", _mean_losses(comparison), _tuned_for(about)]
     parts += _worth_of_h(comparison)
     parts += [f"## At the end ({about['horizons'][-1]:,} steps)", _end(comparison)]
@@ -219,7 +220,8 @@ def _reached_cell(comparison: Comparison, name: str, level: float, clock: str) -
 
 def _disturbance(comparison: Comparison) -> str:
     """Return a warning where other processes took much of the time."""
-    share = float(np.median([row["cpu_s"] / row["wall_s"] for row in comparison.seeds]))
+    shares = [row["cpu_s"] / row["wall_s"] for row in comparison.seeds if row["wall_s"]]  # 0: gave up at once
+    share = float(np.median(shares or [1.0]))
     if share > 1 - MOST_DISTURBED:
         return ""
     return (

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from l2lnp.data.lock import locked
 from l2lnp.errors import InputError
-from l2lnp.files import cannot, read_text, replace_file
+from l2lnp.experiments.contenders import find_baseline
+from l2lnp.files import read_text, replace_file
 
 FORMAT = 1
 
@@ -33,6 +36,15 @@ class Tuned:
     seeds: tuple[int, ...]
     tried: tuple[Mapping[str, float | None], ...]
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` where a number is impossible, as in a file that was edited."""
+        numbers: dict[str, Any] = {"learning_rate": None, **self.settings, "loss": self.loss}
+        for name, value in numbers.items():
+            if type(value) not in (int, float) or not 0 < value < inf:
+                raise InputError(f"a tuned {name} cannot be {value!r}")
+        if not all(type(seed) is int for seed in self.seeds):
+            raise InputError(f"the seeds of a tuning cannot be {list(self.seeds)!r}")
+
     def given(self) -> dict[str, Any]:
         """Return the settings as a run takes them."""
         own = {name: value for name, value in self.settings.items() if name != "learning_rate"}
@@ -47,34 +59,40 @@ class TunedFile:
 
     def find(self, question: Mapping[str, Any]) -> Tuned | None:
         """Return the answer to ``question``, or None."""
-        for entry in self._entries():
-            if entry["question"] == question:
-                answer = entry["answer"]
-                return Tuned(
-                    answer["settings"], answer["loss"], tuple(answer["seeds"]), tuple(answer["tried"])
-                )
+        for asked, answer in self._entries():
+            if asked == question:
+                wanted = find_baseline(question["contender"]).start
+                if answer.settings.keys() != wanted.keys():
+                    raise InputError(
+                        f"{self.path} is damaged: of {question['contender']} {', '.join(wanted)} "
+                        f"should be tuned, not {', '.join(answer.settings)}"
+                    )
+                return answer
         return None
 
     def add(self, question: Mapping[str, Any], answer: Tuned) -> None:
-        """Store the answer in place of an older one."""
-        others = [entry for entry in self._entries() if entry["question"] != question]
-        entries = [*others, {"question": dict(question), "answer": asdict(answer)}]
-        text = json.dumps({"format": FORMAT, "entries": entries}, indent=1)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot("make the folder", self.path.parent, error) from error
-        replace_file(self.path, text.encode() + b"\n")
+        """Store the answer in place of an older one; other processes wait, and lose none of theirs."""
+        with locked(self.path.with_name(f".{self.path.name}.lock"), lambda: None):
+            others = [entry for entry in self._entries() if entry[0] != question]
+            entries = [
+                {"question": asked, "answer": asdict(found)}
+                for asked, found in (*others, (dict(question), answer))
+            ]
+            text = json.dumps({"format": FORMAT, "entries": entries}, indent=1)
+            replace_file(self.path, text.encode() + b"\n")
 
-    def _entries(self) -> list[dict[str, Any]]:
+    def _entries(self) -> list[tuple[dict[str, Any], Tuned]]:
         if not self.path.exists():
             return []
+        text = read_text(self.path)
         try:
-            content = json.loads(read_text(self.path))
-            if content["format"] != FORMAT:
-                raise InputError(f"{self.path} is from another version of l2lnp: give another --tuned")
-            return [entry for entry in content["entries"] if entry["question"] and entry["answer"]]
+            content = json.loads(text)
+            if content["format"] == FORMAT:
+                return [(dict(entry["question"]), _tuned(entry["answer"])) for entry in content["entries"]]
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"{self.path} is damaged, or no file of tuned settings ({error})") from None
+        raise InputError(f"{self.path} is from another version of l2lnp: give another --tuned")
+
+
+def _tuned(answer: Mapping[str, Any]) -> Tuned:
+    return Tuned(answer["settings"], answer["loss"], tuple(answer["seeds"]), tuple(answer["tried"]))

@@ -125,7 +125,14 @@ def tune(
     """Return the best settings for each (contender, number of steps): from ``file``, or found and put there.
 
     All searches go on side by side, so that one long run answers for several numbers of steps.
+
+    Raises
+    ------
+    InputError
+        If a number of steps is no positive one, settings do not go together, or a search finds nothing.
     """
+    if any(n < 1 for _, n in questions):
+        raise InputError("optimizers are tuned for the mean loss over one step or more")
     answers: dict[tuple[str, int], Tuned] = {}
     searches: dict[tuple[str, int], Search] = {}
     wanted: dict[tuple[str, int], list[Point]] = {}

@@ -1,7 +1,8 @@
 """The folder of a meta-training run: settings, progress, measurements, and the best optimizer so far.
 
-* ``config.toml``: settings and the text of the task distribution;
-* ``progress.h5``: phi, Adam's state, the best phi, the number of episodes: enough to go on exactly;
+* ``config.toml``: settings, the texts of the tasks and of their network files, checksums of their data;
+* ``progress.h5``: phi, Adam's state, the best phi, the number of episodes, and ``config.toml`` as the run
+  began with it: enough to go on exactly;
 * ``metrics.jsonl``: a line for each episode;
 * ``learned.h5``: the best optimizer so far, for ``l2lnp train --pretrained``;
 * ``curves.png``: losses over episodes, drawn anew at each validation.
@@ -21,15 +22,17 @@ import h5py
 from matplotlib.figure import Figure
 
 from l2lnp.errors import InputError
-from l2lnp.files import alone_in, cannot, read_text, refuse_existing, replace_file
+from l2lnp.files import alone_in, read_text, replace_file
 from l2lnp.meta.settings import MetaSettings
-from l2lnp.meta.trainer import Progress, Report
+from l2lnp.meta.trainer import MetaTrainer, Progress, Report
 from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
+from l2lnp.runs.folder import RunFolder, create_run_folder
 from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
 from l2lnp.tasks.distribution import Distribution
 from l2lnp.version import VERSION
 
 _LINE = ("episode", "task", "mean_loss", "final_loss", "validation")
+_PROGRESS = "progress of meta-training"
 
 
 @dataclass(frozen=True)
@@ -67,46 +70,60 @@ class MetaFolder:
         """Keep other processes from going on with the same run."""
         return alone_in(self.path, "meta-training")
 
-    def create(self, settings: MetaSettings, distribution: Distribution) -> None:
-        """Make the folder with its ``config.toml``; an existing one is refused."""
-        refuse_existing(self.path)
-        try:
-            self.path.mkdir(parents=True)
-        except OSError as error:
-            raise cannot("make", self.path, error) from error
-        values = asdict(settings)
-        inner = values.pop("optimizer_settings")
-        values |= {"tasks_source": distribution.source, "tasks": distribution.text}
-        if distribution.data_dir is not None:
-            values["data_dir"] = str(distribution.data_dir.absolute())
-        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value is not None]
-        lines += ["", "[optimizer_settings]", *(f"{name} = {json.dumps(v)}" for name, v in inner.items())]
-        replace_file(self.config, "\n".join([*lines, ""]).encode())
+    def create(self, trainer: MetaTrainer) -> None:
+        """Make the folder in one step, with the progress of no episode in it; refuse an existing one."""
+        progress = trainer.start()
+
+        def fill(folder: RunFolder) -> None:
+            own = MetaFolder(folder.path)
+            replace_file(own.config, _config(trainer).encode())
+            own.save(trainer, progress, [])
+
+        create_run_folder(self.path, fill)
 
     def read(self) -> tuple[MetaSettings, Distribution]:
-        """Return settings and tasks of a run that goes on."""
+        """Return settings and tasks of a run that goes on.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no whole run, or ``config.toml`` or the data have changed since it began.
+        """
         if not self.config.exists():
             raise InputError(f"{self.path} is no folder of a meta-training run: it has no config.toml")
         try:
-            values = tomllib.loads(read_text(self.config))
-            if "tasks_source" not in values:
-                raise InputError(
-                    f"{self.path} is no folder of a meta-training run: {self.config.name} names no tasks"
-                )
-            data_dir = values.pop("data_dir", None)
-            distribution = Distribution(
-                values.pop("tasks_source"), values.pop("tasks"), Path(data_dir) if data_dir else None
-            )
-            return MetaSettings(**values), distribution
-        except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+            found = tomllib.loads(read_text(self.config))
+        except tomllib.TOMLDecodeError as error:
             raise InputError(f"{self.config} is damaged: {error}") from None
+        if "tasks_source" not in found:
+            raise InputError(
+                f"{self.path} is no folder of a meta-training run: {self.config.name} names no tasks"
+            )
+        began = read_sealed(self.progress, _PROGRESS, lambda file: tomllib.loads(file["config"].asstr()[()]))
+        for name in sorted({*found, *began}):
+            if found.get(name) != began.get(name):
+                raise InputError(f"{self.config} has another {name} than the run began with: put it back")
+        data_dir = began.pop("data_dir", None)
+        fingerprints = began.pop("data")
+        distribution = Distribution(
+            began.pop("tasks_source"),
+            began.pop("tasks"),
+            Path(data_dir) if data_dir else None,
+            Path(began.pop("folder")),
+            began.pop("networks"),
+        )
+        for name, fingerprint in distribution.fingerprints.items():
+            if fingerprint != fingerprints[name]:
+                raise InputError(f"the data '{name}' is not what the run in {self.path} began with")
+        return MetaSettings(**began), distribution
 
-    def save(self, progress: Progress, reports: Sequence[Mapping[str, Any]]) -> None:
+    def save(self, trainer: MetaTrainer, progress: Progress, reports: Sequence[Mapping[str, Any]]) -> None:
         """Write progress and metrics; first the metrics, which are cut back when a run goes on."""
         text = "".join(json.dumps(report) + "\n" for report in reports)
         replace_file(self.metrics, text.encode())
 
         def fill(file: h5py.File) -> None:
+            file["config"] = _config(trainer)
             write_tree(file.create_group("phi"), progress.phi)
             write_tree(file.create_group("meta"), progress.meta)
             write_tree(file.create_group("best"), progress.best_phi)
@@ -132,7 +149,7 @@ class MetaFolder:
                 int(file.attrs["best_episode"]),
             )
 
-        progress = read_sealed(self.progress, "progress of meta-training", take)
+        progress = read_sealed(self.progress, _PROGRESS, take)
         lines = read_text(self.metrics).splitlines()[: progress.episode]
         if len(lines) < progress.episode:
             raise InputError(
@@ -145,7 +162,14 @@ class MetaFolder:
             report = json.loads(line)
         except json.JSONDecodeError:
             report = None
-        if not isinstance(report, dict) or set(report) != set(_LINE):
+        is_whole = (
+            isinstance(report, dict)
+            and set(report) == set(_LINE)
+            and report["episode"] == number
+            and all(isinstance(report[name], float) for name in ("mean_loss", "final_loss"))
+            and isinstance(report["validation"], float | None)
+        )
+        if not is_whole:
             raise InputError(f"{self.metrics}: line {number} is damaged: put back a copy of the file")
         return report
 
@@ -170,6 +194,33 @@ class MetaFolder:
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.legend(frameon=False)
         write_figure(self.curves, figure)
+
+
+def _config(trainer: MetaTrainer) -> str:
+    """Return everything that the run depends on as TOML: settings, tasks, networks, and checksums of data."""
+    values, distribution = asdict(trainer.settings), trainer.distribution
+    tables = {
+        "optimizer_settings": values.pop("optimizer_settings"),
+        "networks": distribution.networks,
+        "data": distribution.fingerprints,
+    }
+    values |= {
+        "tasks_source": distribution.source,
+        "tasks": distribution.text,
+        "folder": str(distribution.folder.absolute()),
+    }
+    if distribution.data_dir is not None:
+        values["data_dir"] = str(distribution.data_dir.absolute())
+    lines = [_toml(name, value) for name, value in values.items() if value is not None]
+    for title, table in tables.items():
+        lines += ["", f"[{title}]", *(_toml(name, value) for name, value in table.items())]
+    return "\n".join([*lines, ""])
+
+
+def _toml(name: str, value: Any) -> str:
+    is_bare = name.isascii() and name.isidentifier()
+    key, text = (json.dumps(each, ensure_ascii=False) for each in (name, value))
+    return f"{name if is_bare else key} = {text}"
 
 
 def as_line(progress: Progress, report: Report) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from l2lnp.optimizers import check_settings, default_settings
 from l2lnp.randomness import generator
 from l2lnp.scalars import LARGEST
 
+MOST_DIGITS = 18  # of a whole number that is below `LARGEST` for certain
 MOST_SCALING = 20.0  # R: exp(R)^2, by which h is scaled, stays far inside float32
 
 # An optimizer for networks of every kind: one LSTM for each kind of layer, steps in units of the
@@ -108,7 +109,7 @@ class MetaSettings:
     def curvature_range(self) -> tuple[int, int]:
         """The least and the most steps between two looks at h."""
         parts = self.curvature_every.split("-")
-        if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        if len(parts) > 2 or not all(part.isdecimal() and len(part) <= MOST_DIGITS for part in parts):
             raise InputError(f"curvature_every must be like 3 or 1-10, not '{self.curvature_every}'")
         least, most = int(parts[0]), int(parts[-1])
         if not 1 <= least <= most:

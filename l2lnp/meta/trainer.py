@@ -33,7 +33,6 @@ from l2lnp.meta.joint import JointLearner, Training
 from l2lnp.meta.settings import MetaSettings
 from l2lnp.optimizers import OPTIMIZERS, make_optimizer, settings_of
 from l2lnp.optimizers.base import Optimizer, Phi, State
-from l2lnp.optimizers.chunks import groups
 from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer
 from l2lnp.randomness import generator
 from l2lnp.runs.blocks import Blocks, fetched, unwatched
@@ -86,8 +85,6 @@ class MetaTrainer:
         self._validation = [
             self._draw(index, "validation") for index in range(self.settings.n_validation_tasks)
         ]
-        for episode in self._validation:
-            self._check(episode)
 
     def start(self) -> Progress:
         """Return the beginning: phi drawn by the seed, or taken from a learned optimizer."""
@@ -126,16 +123,22 @@ class MetaTrainer:
 
     @cached_property
     def _layout(self) -> Layout:
-        """A layout with every LSTM that the tasks need: both kinds, or the layers of the one network."""
+        """A layout with every LSTM that the tasks need: of all kinds, or the layers of the one network."""
+        drawn = [[(i, kind) for i, (kind, _) in each.layers.items()] for each in self.distribution.layouts]
         if self._per == "kind":
-            return Layout.of_layers([(kind, {"w": (1,), "b": (1,)}) for kind in ("conv", "fully_connected")])
+            kinds = dict.fromkeys(["conv", "fully_connected", *(kind for each in drawn for _, kind in each)])
+            return Layout.of_layers([(kind, {"w": (1,), "b": (1,)}) for kind in kinds])
+        if any(each != drawn[0] for each in drawn):
+            raise InputError(
+                f"{self.distribution.source}: per=layer has an LSTM for each layer of one network, but the "
+                "tasks have networks of different layers: take per=kind, or name one network alone"
+            )
         return self._validation[0].task.layout
 
     def run_episode(self, progress: Progress) -> tuple[Progress, Report]:
         """Return the progress after one more episode, and what happened in it."""
         settings = self.settings
         episode, horizon = self._draw(progress.episode, "train"), settings.horizon(progress.episode)
-        self._check(episode)
         learner = self._learner(
             episode,
             "train",
@@ -231,17 +234,6 @@ class MetaTrainer:
             task = Rescaled(episode.task, to_backend(self.xp, scale))
             return replace(episode, task=task, theta=episode.theta / scale)
         return episode
-
-    def _check(self, episode: Episode) -> None:
-        """Raise `InputError` if the episode's network has layers for which there is no LSTM."""
-        known, needed = (groups(layout, self._per) for layout in (self._layout, episode.task.layout))
-        if missing := sorted(set(needed.values()) - set(known.values())):
-            which = "layers of the kind" if self._per == "kind" else "layer number"
-            way_out = "leave such networks out" if self._per == "kind" else "name one network alone"
-            raise InputError(
-                f"the tasks '{self.distribution.source}' have networks with {which} {', '.join(missing)}, "
-                f"for which per={self._per} has no LSTM: {way_out}"
-            )
 
     def _optimizer(self, layout: Layout, curvature_every: int | None = None) -> Optimizer:
         s, (least, most) = self.settings, self.settings.curvature_range

@@ -34,7 +34,7 @@ class NetworkFile:
         return read_network(self.text, self.source, input_shape, n_classes)
 
 
-def find_network(name_or_path: str, input_shape: Shape) -> NetworkFile:
+def find_network(name_or_path: str | Path, input_shape: Shape) -> NetworkFile:
     """Return the network called ``name_or_path``, or described in that TOML file.
 
     Raises
@@ -42,13 +42,14 @@ def find_network(name_or_path: str, input_shape: Shape) -> NetworkFile:
     InputError
         If there is no such name, or the file cannot be read.
     """
-    if is_path(name_or_path):
-        return NetworkFile(name_or_path, read_text(Path(name_or_path)))
-    if name_or_path not in NETWORKS:
-        raise unknown_name("network", name_or_path, [*NETWORKS, "or a file FILE.toml"])
-    variant = _VARIANTS.get((name_or_path, *input_shape[1:]), name_or_path)
+    name = str(name_or_path)
+    if is_path(name):
+        return NetworkFile(name, read_text(Path(name)).removeprefix("\ufeff"))
+    if name not in NETWORKS:
+        raise unknown_name("network", name, [*NETWORKS, "or a file FILE.toml"])
+    variant = _VARIANTS.get((name, *input_shape[1:]), name)
     text = (resources.files(__name__) / f"{variant}.toml").read_text(encoding="utf-8")
-    return NetworkFile(f"network {name_or_path}", text)
+    return NetworkFile(f"network {name}", text)
 
 
 def is_path(name_or_path: str) -> bool:

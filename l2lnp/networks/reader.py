@@ -10,6 +10,7 @@ import inspect
 import tomllib
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 from l2lnp.errors import InputError, unknown_name
@@ -35,6 +36,8 @@ LOSSES: dict[str, type[SoftmaxCrossEntropy] | type[MeanSquaredError]] = {
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu", "identity")
 
 Size = int | list[int]
+
+_MOST = 1 << 31  # numbers of a sample in a layer, or in one of its tensors: more are a slip
 
 _FORMS = {1: "a vector (features)", 2: "a sequence (features, time)", 3: "an image (channels, rows, columns)"}
 _CURES = {(3, 1): ": put a flatten layer before it", (3, 2): ": put a rows layer before it"}
@@ -70,7 +73,10 @@ def read_network(text: str, source: str, input_shape: Shape, n_classes: int) -> 
     if not isinstance(loss, str) or loss not in LOSSES:
         raise InputError(f"{source}: {unknown_name('loss', str(loss), LOSSES)}")
     layers = _read_layers(document.get("layer"), source, input_shape, n_classes)
-    return Sequential(layers, LOSSES[loss](), input_shape)
+    try:
+        return Sequential(layers, LOSSES[loss](), input_shape)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def _read_layers(tables: Any, source: str, shape: Shape, n_classes: int) -> tuple[Layer, ...]:
@@ -83,7 +89,7 @@ def _read_layers(tables: Any, source: str, shape: Shape, n_classes: int) -> tupl
         except InputError as error:
             # the layer's own name, if it gave one, is said already
             reason = str(error).rpartition(" layer: ")[2]
-            kind = f" ({table['kind']})" if "kind" in table else ""
+            kind = f" ({table['kind']})" if isinstance(table.get("kind"), str) else ""
             raise InputError(f"{source}, layer {number}{kind}: {reason}") from None
         layers.append(layer)
     if shape != (n_classes,):
@@ -96,8 +102,10 @@ def _read_layers(tables: Any, source: str, shape: Shape, n_classes: int) -> tupl
 def _read_layer(table: dict[str, Any], shape: Shape, n_classes: int) -> tuple[Layer, Shape]:
     settings = dict(table)
     kind = settings.pop("kind", None)
-    if not isinstance(kind, str):
+    if kind is None:
         raise InputError("it has no kind")
+    if not isinstance(kind, str):
+        raise InputError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if kind not in KINDS:
         raise unknown_name("kind of layer", kind, KINDS)
     n_axes, build = KINDS[kind]
@@ -108,7 +116,11 @@ def _read_layer(table: dict[str, Any], shape: Shape, n_classes: int) -> tuple[La
         cure = _CURES.get((len(shape), n_axes), "")
         raise InputError(f"it needs {_FORMS[n_axes]}, but gets {_show(shape)}{cure}")
     layer = build(shape, **settings)
-    return layer, layer.output_shape(shape)
+    output_shape = layer.output_shape(shape)
+    for what, of in {"output": output_shape, **layer.param_shapes()}.items():
+        if prod(of) > _MOST:
+            raise InputError(f"its {what} would be {' x '.join(map(str, of))}, more than {_MOST} numbers")
+    return layer, output_shape
 
 
 def _check_settings(build: Callable[..., Layer], settings: dict[str, Any]) -> None:
@@ -117,7 +129,8 @@ def _check_settings(build: Callable[..., Layer], settings: dict[str, Any]) -> No
         if name not in known:
             raise unknown_name("setting", name, known) if known else InputError(f"it has no setting '{name}'")
         if not _fits(name, value):
-            forms = ["a whole number"] * (name != "returns") + ["two of them"] * (name in _PAIRS)
+            forms = [f"a whole number up to {_MOST}"] * (name != "returns")
+            forms += ["two of them"] * (name in _PAIRS)
             forms += [f"'{word}'" for word in _WORDS.get(name, ())]
             raise InputError(f"{name} must be {' or '.join(forms)}, not {value!r}")
     missing = [name for name, p in known.items() if p.default is p.empty and name not in settings]
@@ -129,8 +142,8 @@ def _fits(name: str, value: Any) -> bool:
     if isinstance(value, str):
         return value in _WORDS.get(name, ())
     if name in _PAIRS and isinstance(value, list) and len(value) == 2:
-        return all(type(v) is int for v in value)
-    return type(value) is int and name != "returns"
+        return all(type(v) is int and v <= _MOST for v in value)
+    return type(value) is int and value <= _MOST and name != "returns"
 
 
 def _conv(shape: Shape, n_out: int, size: Size, stride: Size = 1, padding: Size | str = 0) -> Layer:

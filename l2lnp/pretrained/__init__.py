@@ -110,7 +110,8 @@ def find_learned_file(name_or_path: str) -> Path:
     """Return the file that a learned optimizer's name, file, or run folder stands for."""
     path = Path(name_or_path)
     if path.is_dir():
-        return path / "checkpoint.h5"
+        own = path / "learned.h5"  # of meta-training
+        return own if own.exists() else path / "checkpoint.h5"
     if name_or_path.endswith(_SUFFIXES):
         return path
     if name_or_path not in pretrained_names():

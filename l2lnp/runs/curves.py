@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def draw_confusion(path: Path, confusion: np.ndarray, names: Sequence[str], titl
 def write_figure(path: Path, figure: Figure) -> None:
     """Write ``figure`` to the PNG file ``path``, in one step."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # from the font: names in Chinese show as boxes
+        figure.savefig(buffer, format="png", dpi=150)
     replace_file(path, buffer.getvalue())
 
 

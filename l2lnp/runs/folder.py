@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -29,7 +30,10 @@ class RunFolderExistsError(InputError):
     """A new run was to be put where something stands already."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists already: choose another --out, or go on with it by --resume {path}")
+        quoted = shlex.quote(str(path))
+        super().__init__(
+            f"{path} exists already: choose another --out, or go on with it by --resume {quoted}"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class RunFolder:
             raise InputError(f"there is no run folder {self.path}")
         if not self.config.exists():
             raise InputError(f"{self.path} is no run folder: it has no config.toml")
+        if (self.path / "progress.h5").exists():
+            raise InputError(
+                f"{self.path} is the folder of a meta-training run: go on with it by l2lnp meta-train "
+                "--resume, or take its learned.h5 by l2lnp train --pretrained"
+            )
         return TrainSettings(**read_config(self.config))
 
     def write_settings(self, settings: TrainSettings) -> None:

@@ -54,7 +54,7 @@ def read_metrics(path: Path) -> list[Line]:
     for number, text in enumerate(texts[:-1], start=1):
         try:
             lines.append(_parse(text))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             if number < len(texts) - 1:
                 raise InputError(f"{path}: line {number} is damaged") from None
     return lines
@@ -81,4 +81,12 @@ def test_errors(lines: Iterable[Line]) -> tuple[list[int], list[float]]:
 
 def _parse(text: bytes) -> Line:
     values = json.loads(text)
-    return Line(int(values["step"]), values["train_loss"], values["test_error"], float(values["elapsed_s"]))
+    line = Line(*(values[name] for name in Line._fields))
+    measured = [value for value in (line.train_loss, line.test_error) if value is not None]
+    for value in (line.step, line.elapsed_s, *measured):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{value} is no finite number")
+    least, error = min(line.step, line.elapsed_s), line.test_error or 0
+    if type(line.step) is not int or least < 0 or not 0 <= error <= 1:
+        raise ValueError("a number is out of its range")
+    return line

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from l2lnp.checkpoint import Subject
 from l2lnp.data.dataset import Normalisation
-from l2lnp.data.decoding import with_channels
+from l2lnp.data.decoding import opened, with_channels
 from l2lnp.errors import InputError
 from l2lnp.layers import SoftmaxCrossEntropy
 from l2lnp.runs.folder import RunFolder
@@ -38,7 +38,7 @@ def classify(path: Path, images: Sequence[Path], invert: bool = False) -> Predic
     Raises
     ------
     InputError
-        If the folder is no whole run, or a file is no picture.
+        If the folder is no whole run, or a file is no picture or a very large one.
     """
     checkpoint = RunFolder(path).load_checkpoint()
     subject = checkpoint.subject
@@ -57,11 +57,13 @@ def read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Return the picture in the file ``path``, made grey or RGB and resized to ``shape`` (H, W, C), uint8."""
     rows, columns, channels = shape
     try:
-        with Image.open(path) as picture:
+        if path.exists() and not path.is_file():
+            raise InputError("is a folder, a pipe or a device: name a file")
+        with opened(path) as picture:
             resized = with_channels(picture, channels).resize((columns, rows), Image.Resampling.BOX)
     except InputError as error:
         raise InputError(f"cannot read the picture {path}: it {error}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         reason = (
             error.strerror
             if isinstance(error, OSError) and error.strerror

@@ -7,6 +7,8 @@ from dataclasses import fields
 from inspect import signature
 from typing import Any
 
+import numpy as np
+
 from l2lnp.backend import load_backend
 from l2lnp.curvature import ADJOINT_MODES, BASIS_MODES, check_basis
 from l2lnp.data.loading import BUNDLED
@@ -48,6 +50,7 @@ def resolve(given: Mapping[str, Any]) -> TrainSettings:
     if values["data_dir"] is not None and values["data"] == BUNDLED:
         raise InputError(f"--data-dir does not apply to {BUNDLED}: name the data set with --data")
     values.update(_of_optimizer(values, given))
+    _check_rates(values)
     return TrainSettings(**{name: full_path(name, value) for name, value in values.items()})
 
 
@@ -141,6 +144,18 @@ def own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     if found["basis"] not in BASES:
         raise unknown_name("basis", found["basis"], BASES)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def _check_rates(values: Mapping[str, Any]) -> None:
+    limits = np.finfo(values["dtype"])
+    least, most = float(limits.smallest_normal), float(limits.max)
+    for name in ("learning_rate", "meta_learning_rate"):
+        rate = values[name]
+        if rate is not None and not least <= rate <= most:
+            raise InputError(
+                f"{option(name)} {rate} is no number that {values['dtype']} holds: "
+                f"choose from {least:.3g} to {most:.3g}"
+            )
 
 
 def _refuse(given: Mapping[str, Any], names: list[str], why: str) -> None:

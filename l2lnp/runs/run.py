@@ -93,10 +93,9 @@ def resume(folder: RunFolder, settings: TrainSettings) -> Run:
         If the folder holds no whole run, or parts of different ones, or its data changed.
     """
     checkpoint = folder.load_checkpoint()
-    if settings.steps < checkpoint.step:
-        raise InputError(
-            f"--steps {settings.steps} is less than the {checkpoint.step} steps already made in {folder.path}"
-        )
+    made = checkpoint.step
+    if settings.steps < made or settings.steps == made != folder.read_settings().steps:
+        raise InputError(f"--steps {settings.steps} is not more than the {made} steps made in {folder.path}")
     problem = pose(settings, checkpoint.subject.network_file)
     if problem.subject != checkpoint.subject:
         raise InputError(f"the data '{settings.data}' is not what the run in {folder.path} began with")

@@ -97,7 +97,7 @@ def read_config(path: Path) -> dict[str, Any]:
     InputError
         If the file cannot be read, or gives something that is no setting.
     """
-    text = read_text(path)
+    text = read_text(path).removeprefix("\ufeff")  # the mark that some editors put before UTF-8
     try:
         return parse_config(text)
     except InputError as error:

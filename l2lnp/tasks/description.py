@@ -18,20 +18,35 @@ class _Form(NamedTuple):
     fits: Callable[[Any], bool]
 
 
-def _are_whole(values: Any, least: int = 1) -> bool:
+MOST_UNITS = 1 << 16  # of a layer, and pixels of a kernel's side
+MOST_WEIGHT = 1e9  # sums of weights stay finite
+
+
+def _are_whole(values: Any, least: int = 1, most: int = LARGEST) -> bool:
     is_list = isinstance(values, list) and len(values) > 0
-    return is_list and all(type(value) is int and least <= value <= LARGEST for value in values)
+    return is_list and all(type(value) is int and least <= value <= most for value in values)
 
 
 _TEXT = _Form("a text", lambda value: isinstance(value, str))
 _SIZE = _Form("a positive whole number", lambda value: _are_whole([value]))
 _SIZES = _Form("a list of positive whole numbers", _are_whole)
 _COUNTS = _Form("a list of whole numbers from 0", lambda value: _are_whole(value, least=0))
+_KERNELS = _Form(
+    f"a list of positive whole numbers up to {MOST_UNITS:,}", lambda value: _are_whole(value, most=MOST_UNITS)
+)
+_UNITS = _Form(
+    f"a list of whole numbers from 0 to {MOST_UNITS:,}",
+    lambda value: _are_whole(value, least=0, most=MOST_UNITS),
+)
 _RANGE = _Form(
-    "two positive whole numbers, the lesser first",
-    lambda value: _are_whole(value) and len(value) == 2 and value[0] <= value[1],
+    f"two positive whole numbers up to {MOST_UNITS:,}, the lesser first",
+    lambda value: _are_whole(value, most=MOST_UNITS) and len(value) == 2 and value[0] <= value[1],
 )
 _NUMBER = _Form("a number from 0", lambda value: type(value) in (int, float) and 0 <= value < inf)
+_WEIGHT = _Form(
+    f"a number from 0 to {MOST_WEIGHT:g}",
+    lambda value: type(value) in (int, float) and 0 <= value <= MOST_WEIGHT,
+)
 _TABLES = _Form(
     "[[tables]]", lambda value: isinstance(value, list) and all(isinstance(table, dict) for table in value)
 )
@@ -44,14 +59,14 @@ _FORMS: Mapping[str, Mapping[str, _Form]] = {
         "data": _TABLES,
         "network": _TABLES,
     },
-    "data": {"name": _TEXT, "shrink": _SIZE, "weight": _NUMBER},
+    "data": {"name": _TEXT, "shrink": _SIZE, "weight": _WEIGHT},
     "network": {
         "name": _TEXT,
         "convolutions": _COUNTS,
-        "kernels": _SIZES,
+        "kernels": _KERNELS,
         "channels": _RANGE,
-        "hidden_units": _COUNTS,
-        "weight": _NUMBER,
+        "hidden_units": _UNITS,
+        "weight": _WEIGHT,
     },
 }
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,17 +18,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l2lnp.backend import to_backend
-from l2lnp.data import Split, load_dataset
+from l2lnp.data import Dataset, load_dataset
+from l2lnp.data.loading import SUFFIXES
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.files import read_text
 from l2lnp.layers import Activation, Conv2D, Flatten, FullyConnected, Layer, MaxPool2D, SoftmaxCrossEntropy
 from l2lnp.network import Sequential
-from l2lnp.networks import find_network
+from l2lnp.networks import NetworkFile, find_network, is_path
 from l2lnp.randomness import generator
+from l2lnp.runs.problem import fingerprint
 from l2lnp.tasks.base import Optimizee
 from l2lnp.tasks.classification import Batch, Classification
 from l2lnp.tasks.description import read_description
+from l2lnp.tree import Layout
 
 DISTRIBUTIONS = ("mixture", "paper-mnist", "paper-digits")
 
@@ -38,6 +42,7 @@ class Pictures(NamedTuple):
     x: np.ndarray  # (C, H, W, N)
     labels: np.ndarray  # (N,)
     n_classes: int
+    fingerprint: str  # of the data set
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,16 @@ class Distribution:
     """A distribution over tasks, with the pictures it draws from.
 
     ``validation`` tasks are drawn alike, on pictures that training never sees: those of each data set's
-    validation split. No test picture is ever used.
+    validation split. No test picture is ever used. So that a run can go on in the same bytes, the
+    distribution keeps the texts of ``networks`` that are files, by name, and the ``folder`` that
+    names of data files start from.
     """
 
     source: str
     text: str
     data_dir: Path | None = None
+    folder: Path = field(default_factory=Path.cwd)
+    networks: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def find(cls, name_or_path: str, data_dir: Path | None = None) -> Distribution:
@@ -91,8 +100,9 @@ class Distribution:
             found = cls(name_or_path, text, data_dir)
         else:
             raise unknown_name("task distribution", name_or_path, [*DISTRIBUTIONS, "or a file FILE.toml"])
-        assert found.description
-        return found
+        names = [table.get("name", "") for table in found.description["network"]]
+        with found._named():
+            return replace(found, networks={name: read_text(Path(name)) for name in names if is_path(name)})
 
     @cached_property
     def description(self) -> Mapping[str, Any]:
@@ -103,12 +113,45 @@ class Distribution:
     def _pictures(self) -> dict[tuple[str, int, str], Pictures]:
         found = {}
         for table in self.description["data"]:
-            dataset = load_dataset(table["name"], self.data_dir)
+            name, shrink = table["name"], table.get("shrink", 1)
+            is_file = name.endswith(SUFFIXES)
+            dataset = load_dataset(str(self.folder / name) if is_file else name, self.data_dir)
             for split in ("train", "validation"):
                 with self._named():
-                    pictures = _shrunk(dataset.split(split), table.get("shrink", 1), len(dataset.class_names))
-                found[table["name"], table.get("shrink", 1), split] = pictures
+                    found[name, shrink, split] = _shrunk(dataset, split, shrink)
         return found
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Checksums of the data sets by name (`l2lnp.runs.problem.fingerprint`)."""
+        return {name: pictures.fingerprint for (name, _, _), pictures in self._pictures.items()}
+
+    @cached_property
+    def layouts(self) -> list[Layout]:
+        """A layout for each sequence of layers that may be drawn, whatever their sizes."""
+        data, networks = (
+            [table for table in self.description[part] if table.get("weight", 1)]
+            for part in ("data", "network")
+        )
+        return [
+            self._network(
+                generator(0, "layouts"),
+                {**network, "convolutions": [n], "hidden_units": [hidden]},
+                self._pictures[table["name"], table.get("shrink", 1), "train"],
+            ).layout
+            for table, network in product(data, networks)
+            for n in network.get("convolutions", [1])
+            for hidden in network.get("hidden_units", [0])
+        ]
+
+    def _network(self, rng: np.random.Generator, table: Mapping[str, Any], pictures: Pictures) -> Sequential:
+        name, shape = table.get("name"), pictures.x.shape[:3]
+        with self._named():
+            if name is None:
+                return _draw_network(rng, table, pictures)
+            text = self.networks.get(name)
+            file = find_network(name, shape) if text is None else NetworkFile(name, text)
+            return file.build(shape, pictures.n_classes)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -131,8 +174,7 @@ class Distribution:
         rng = generator(seed, f"{split} episode", index)
         data = _weighted(rng, self.description["data"])
         pictures = self._pictures[data["name"], data.get("shrink", 1), split]
-        with self._named():
-            network = _draw_network(rng, _weighted(rng, self.description["network"]), pictures)
+        network = self._network(rng, _weighted(rng, self.description["network"]), pictures)
         sizes = [n for n in self.description["batch_sizes"] if n <= len(pictures.labels)]
         if not sizes:
             raise InputError(
@@ -158,20 +200,19 @@ def _weighted(rng: np.random.Generator, tables: Sequence[Mapping[str, Any]]) -> 
     return tables[int(rng.choice(len(tables), p=weights / weights.sum()))]
 
 
-def _shrunk(split: Split, factor: int, n_classes: int) -> Pictures:
-    """Return the pictures of ``split``, each block of factor x factor pixels averaged."""
+def _shrunk(dataset: Dataset, name: str, factor: int) -> Pictures:
+    """Return the pictures of the split called ``name``, each block of factor x factor pixels averaged."""
+    split = dataset.split(name)
     x, labels = split.batch(np.arange(split.n_samples))
     c, h, w, n = x.shape
     if h % factor or w % factor:
         raise InputError(f"pictures of {h} x {w} cannot be shrunk {factor} times")
     x = x.reshape(c, h // factor, factor, w // factor, factor, n).mean((2, 4))
-    return Pictures(x / x.std(), labels, n_classes)
+    return Pictures(x / x.std(), labels, len(dataset.class_names), fingerprint(dataset))
 
 
 def _draw_network(rng: np.random.Generator, table: Mapping[str, Any], pictures: Pictures) -> Sequential:
     shape = pictures.x.shape[:3]
-    if "name" in table:
-        return find_network(table["name"], shape).build(shape, pictures.n_classes)
     low, high = table.get("channels", (4, 8))
     layers: list[Layer] = []
     for number in range(int(rng.choice(table.get("convolutions", [1])))):

@@ -234,6 +234,9 @@ def test_the_command_writes_results_and_tables(tmp_path):
         (["--against", "pytorch"], "unknown opponent 'pytorch'"),
         (["--threads", "4096"], "this process may use"),
         (["--threads", "two"], "numbers separated by commas"),
+        (["--jobs", ","], "names separated by commas are wanted, one or more, not ','"),
+        (["--json", "."], ". is a folder"),
+        (["--markdown", "none/x.md"], "there is no folder none"),
     ],
 )
 def test_bad_input_is_one_sentence(options, message):

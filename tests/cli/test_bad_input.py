@@ -72,6 +72,9 @@ def refused(capsys, *arguments):
         (["train", "--batch-size", "1295"], "a batch of 1295 cannot be drawn from the 1294 train samples"),
         (["train", "--crop-padding", "8"], "--crop-padding must be less than the sides of the pictures"),
         (["train", "--crop-padding", "99999999999"], "of digits, 8 x 8, not 99999999999"),
+        (["train", "--optimizer", "sgd", "--learning-rate", "1e300"], "no number that float32 holds"),
+        (["train", "--optimizer", "sgd", "--learning-rate", "1e-300"], "choose from 1.18e-38 to 3.4e+38"),
+        (["train", "--joint", "--meta-learning-rate", "1e39"], "--meta-learning-rate 1e+39 is no number"),
         (["train", "--seed", "9" * 26], "--seed must be at most 9223372036854775807"),
         (["train", "--dtype", "float16"], "unknown dtype 'float16'"),
         (["train", "--backend", "cuda"], "unknown backend 'cuda'"),
@@ -165,6 +168,11 @@ def test_an_existing_folder_is_left_alone(capsys, folder, existing):
     before = files_in(folder)
     assert "out exists already: choose another --out" in refused(capsys, "train", "--out", "out")
     assert files_in(folder) == before
+
+
+def test_a_name_with_a_space_is_quoted_where_it_is_to_be_typed(capsys, folder):
+    (folder / "o ut").mkdir()
+    assert "go on with it by --resume 'o ut'\n" in refused(capsys, "train", "--out", "o ut")
 
 
 def test_a_place_that_cannot_be_written(capsys, folder):

@@ -1,13 +1,16 @@
 """The experiments as commands: real processes, killed and gone on with."""
 
 import json
+import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from .command_line import l2lnp, start
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 TINY = ("--batch-size", "16", "--cache", "cache", "--workers", "1")
 COMPARE = (
     "compare",
@@ -59,6 +62,15 @@ def test_compare_tunes_and_writes_everything_and_makes_it_anew(capsys, folder):
     wall = l2lnp(capsys, "compare", "--from", "results", "--out", "wall", "--clock", "wall")
     assert "(wall time)" in wall.out
     assert "(wall time)" not in again.out
+
+
+@pytest.mark.parametrize("command", ["compare", "transfer", "ablate"])
+def test_a_page_made_anew_keeps_its_title_unless_given_another(capsys, folder, undrawn, command):
+    source = shutil.copytree(RESULTS / "digits-small", folder / "results")
+    (title, *_) = (source / "comparison.md").read_text().splitlines()
+    assert l2lnp(capsys, command, "--from", "results").out.startswith(f"{title}\n")
+    assert l2lnp(capsys, command, "--from", "results", "--title", "New").out.startswith("# New\n")
+    assert json.loads((source / "comparison.json").read_text())["title"] == "New"
 
 
 def test_a_second_comparison_runs_nothing_anew(capsys, folder, undrawn):
@@ -170,7 +182,12 @@ def test_pretrained_lists_and_describes(capsys):
     [
         (["compare", "--optimizers", "adan"], "unknown contender 'adan': did you mean 'adam'"),
         (["compare", "--optimizers", "none", "--learned", "none"], "nothing to compare"),
+        (["compare", "--optimizers", ","], "names separated by commas are wanted, one or more, not ','"),
+        (["compare", "--optimizers", ""], "names separated by commas are wanted, one or more, not ''"),
+        (["compare", "--steps", "50", "--horizons", "20,60"], "up to the 50 of the runs, not 60"),
         (["compare", "--learned", "slstm"], "NAME=FILE"),
+        (["compare", "--learned", "a=random-adam"], "unknown learned optimizer 'random-adam'"),
+        (["compare", "--learned", "a|b=slstm"], "its name must be without |"),
         (["compare", "--learned", "a=none.h5"], "none.h5"),
         (
             ["compare", "--learned", "a=slstm", "--learned", "a=slstm:joint", "--optimizers", "none"],
@@ -185,6 +202,8 @@ def test_pretrained_lists_and_describes(capsys):
         (["compare", "--learned", "a=slstm:speed=3", "--optimizers", "none"], "speed"),
         (["compare", "--data", "mnist"], "--data-dir"),
         (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
+        (["tune", "--optimizers", "none"], "nothing to tune"),
+        (["tune", "--steps", "0"], "one step or more"),
         (["ablate", "--learned", "a=random-lstm"], "has no h to take away"),
         (["ablate", "--modes", "exat"], "unknown curvature mode 'exat'"),
         (["ablate", "--modes", "ekfac"], "'ekfac' is of the curvature basis"),

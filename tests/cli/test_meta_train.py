@@ -10,7 +10,11 @@ import time
 import numpy as np
 import pytest
 
+from l2lnp.checkpoint import load_checkpoint
+from l2lnp.errors import InputError
+from l2lnp.meta.folder import MetaFolder
 from l2lnp.pretrained import load_learned_optimizer
+from l2lnp.runs.folder import RunFolder
 
 TINY = [
     *(
@@ -38,10 +42,15 @@ def test_the_result_can_train_a_network(tmp_path):
     assert "episode 2/2  validation loss" in result.stdout
     files = {file.name for file in (tmp_path / "meta").iterdir()}
     assert files == {"config.toml", "progress.h5", "metrics.jsonl", "learned.h5", "curves.png"}
-    trained = l2lnp(
-        "train", "--pretrained", "meta/learned.h5", "--frozen", "--steps", "3", "--out", "run", cwd=tmp_path
-    )
-    assert trained.returncode == 0, trained.stderr
+    for learned, out in (("meta/learned.h5", "a"), ("meta", "b")):
+        trained = l2lnp(
+            "train", "--pretrained", learned, "--frozen", "--steps", "3", "--out", out, cwd=tmp_path
+        )
+        assert trained.returncode == 0, trained.stderr
+    thetas = [load_checkpoint(tmp_path / out / "checkpoint.h5").theta for out in "ab"]
+    np.testing.assert_array_equal(*thetas)
+    with pytest.raises(InputError, match="is the folder of a meta-training run: go on with it by l2lnp meta"):
+        RunFolder(tmp_path / "meta").read_settings()
 
 
 def test_it_goes_on_from_a_learned_optimizer_and_its_settings(tmp_path):
@@ -83,6 +92,10 @@ def test_killed_before_the_best_optimizer_was_written_it_is_when_the_run_goes_on
     assert l2lnp("meta-train", *TINY, "--episodes", "2", "--out", "meta", cwd=tmp_path).returncode == 0
     learned, curves = tmp_path / "meta" / "learned.h5", tmp_path / "meta" / "curves.png"
     whole = load_learned_optimizer(str(learned))
+    with MetaFolder(tmp_path / "meta").lock():
+        refused = l2lnp("meta-train", "--resume", "meta", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("l2lnp: another process is meta-training in meta:")
     learned.unlink()
     curves.unlink()
     result = l2lnp("meta-train", "--resume", "meta", cwd=tmp_path)
@@ -103,6 +116,7 @@ def test_killed_before_the_best_optimizer_was_written_it_is_when_the_run_goes_on
         (["--resume", "nowhere"], "no folder of a meta-training run"),
         (["--tasks", "paper-digits", "--optimizer-setting", "n_unit=3"], "n_unit"),
         (["--horizon", "30"], "must be a multiple"),
+        (["--optimizer", "lstm", "--curvature", "exact"], "--curvature does not apply to lstm"),
         (["--pretrained", "slstm-coordinate"], "did you mean 'slstm-coordinates'"),
         (["--pretrained", "lstm", "--optimizer", "slstm"], "holds lstm, not slstm"),
     ],

@@ -2,12 +2,16 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import h5py
 import numpy as np
 import pytest
+
+from l2lnp.cli import main
 
 from .command_line import SHORT, l2lnp
 
@@ -99,17 +103,34 @@ def test_auto_says_which_backend_it_chose(capsys, monkeypatch):
 @pytest.mark.usefixtures("undrawn")
 def test_a_finished_run_says_so_and_can_be_given_more_steps(capsys, folder):
     l2lnp(capsys, "train", *SHORT, "--pretrained", "random", "--out", "run")
-    (folder / "run" / "curves.png").unlink()
+    (folder / "run" / "curves.png").write_bytes(b"of an earlier step")  # a kill came before it was drawn
     before = (folder / "run" / "checkpoint.h5").read_bytes()
     ended = l2lnp(capsys, "train", "--resume", "run")
     assert ended.code == 0
     assert "run is finished: all 12 steps are made" in ended.out
     assert (folder / "run" / "checkpoint.h5").read_bytes() == before
-    assert (folder / "run" / "curves.png").exists()
+    assert (folder / "run" / "curves.png").read_bytes() == b""
     ended = l2lnp(capsys, "train", "--resume", "run", "--steps", "20", "--threads", "2")
     assert re.search(r"going on from step (8|9|10|11)\n", ended.out)
     l2lnp(capsys, "train", *SHORT, "--pretrained", "random", "--steps", "20", "--out", "whole")
     np.testing.assert_array_equal(theta(folder / "run"), theta(folder / "whole"))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_interrupted_run_is_gone_on_with_by_the_command_shown_but_not_ended_where_it_stands(
+    capsys, folder, monkeypatch
+):
+    asked = iter([False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr("l2lnp.cli.train.caught_interrupts", lambda: nullcontext(lambda: next(asked)))
+        ended = l2lnp(capsys, "train", *SHORT, "--optimizer", "sgd", "--out", "o ut")
+    assert ended.code == 130
+    step = re.search(r"interrupted after step (\d+) and saved", ended.out)[1]
+    command = shlex.split(re.search(r"go on with: l2lnp (.*)", ended.out)[1])
+    refused = l2lnp(capsys, *command, "--steps", step)
+    assert refused.code == 2
+    assert f"--steps {step} is not more than the {step} steps made" in refused.err
+    assert "going on from step" in l2lnp(capsys, *command).out
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -138,6 +159,27 @@ def test_mnist_is_learned_from_its_official_files(capsys, folder, data_dir):
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert np.mean([line["train_loss"] for line in lines[-20:]]) < 1.0  # 0.42 and 0.44 with two seeds
     assert lines[-1]["test_error"] < 0.3
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_settings_and_networks_may_begin_with_a_byte_order_mark(capsys, folder):
+    mark = b"\xef\xbb\xbf"
+    head = '[[layer]]\nkind = "flatten"\n[[layer]]\nkind = "fully_connected"\nn_out = "classes"\n'
+    (folder / "net.toml").write_bytes(mark + head.encode())
+    (folder / "given.toml").write_bytes(mark + b'network = "net.toml"\noptimizer = "sgd"\nsteps = 2\n')
+    ended = l2lnp(capsys, "train", "--config", "given.toml")
+    assert (ended.code, ended.err) == (0, "")
+    assert "network net: 650 parameters; optimizer sgd" in ended.out
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_closed_output(folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as end:
+        main(["train", *SHORT, "--out", "run"])
+    sys.stdout.close()
+    assert end.value.code == 0
+    assert (folder / "run" / "checkpoint.h5").exists()
 
 
 def test_an_output_that_is_full_or_gone(folder):

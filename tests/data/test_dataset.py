@@ -121,5 +121,5 @@ def test_refuses_a_split_without_samples():
     arrays = random_arrays(n_test=0)
     names = tuple(f"class {i}" for i in range(250))
     dataset = in_memory(Description("random", names, (3, 2, 1), "drawn at random"), arrays)
-    with pytest.raises(InputError, match="'random' holds no test samples"):
+    with pytest.raises(InputError, match="'random' holds no test samples: import it again with more"):
         dataset.split("test")

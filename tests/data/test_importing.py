@@ -207,6 +207,35 @@ def test_other_pictures_or_another_size_start_anew(tree, tmp_path):
     assert sum(map(len, verify_file(out).labels.values())) == N + 8
 
 
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *(
+            ("journal.json", lambda path, text=text: path.write_bytes(text))
+            for text in (b"", b"{", b"[]", b"null", b'{"unknown": 1}', b"\xff", b"[" * 100_000)
+        ),
+        ("journal.json", lambda path: path.write_text(path.read_text().replace('"train": ', '"train": 9'))),
+        ("images.h5", _cut),
+        ("images.h5", lambda path: path.write_bytes(b"garbage")),
+        ("images.h5", lambda path: h5py.File(path, "w").close()),
+    ],
+)
+def test_damaged_work_files_start_anew(tree, tmp_path, file, damage):
+    out = tmp_path / "own.h5"
+    with pytest.raises(StoppedError):
+        run(tree, out, stopping(40))
+    damage(tmp_path / ".own.h5.importing" / file)
+    first = []
+    run(tree, out, lambda done, total: first.append(done))
+    assert first[0] == 4
+    run(tree, tmp_path / "whole.h5")
+    assert contents(out) == contents(tmp_path / "whole.h5")
+
+
 def test_a_bad_picture_stops_the_import_and_is_named(tree, tmp_path):
     (tree / "train" / "cat" / "1.png").write_bytes(b"no picture")
     with pytest.raises(

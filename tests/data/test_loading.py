@@ -27,7 +27,8 @@ def write(path, name):
 
 
 def test_a_file_by_its_path(tmp_path):
-    assert load_dataset(str(write(tmp_path / "own.h5", "own"))).name == "own"
+    path = write(tmp_path / "own.h5", "own")
+    assert load_dataset(str(path)).name == load_dataset(path).name == "own"
     with pytest.raises(InputError, match=r"there is no file .*none\.h5"):
         load_dataset(str(tmp_path / "none.h5"))
 
@@ -45,7 +46,8 @@ def test_a_name_from_the_cache_folder_or_the_folder_given(tmp_path, cache, name)
     write(cache / f"{name}.h5", f"cached {name}")
     assert load_dataset(name).name == f"cached {name}"
     write(tmp_path / f"{name}.h5", f"given {name}")
-    assert load_dataset(name, tmp_path).name == f"given {name}"
+    for folder in (tmp_path, str(tmp_path)):
+        assert load_dataset(name, folder).name == f"given {name}"
     assert find_file(name) == cache / f"{name}.h5"
 
 

@@ -103,7 +103,7 @@ def test_the_training_archive_alone(tmp_path):
     path.write_bytes(tar_bytes(class_tars()))
     pictures = list_imagenet(path)
     assert len(pictures.splits["train"]) == 6
-    assert pictures.notes == ["there are no test pictures"]
+    assert pictures.notes == ["there are no test pictures: training needs some"]
 
 
 def test_a_subset_of_the_classes_leaves_out_the_others(tmp_path):
@@ -207,6 +207,9 @@ OWN = {
 }
 
 
+LEFT_OUT = "2 files that are no .png or .jpg in <split>/<class>/ are left out, the first: 'train/cat/x.gif'"
+
+
 @pytest.mark.parametrize(
     ("split", "notes"), [("test", []), ("val", ["the pictures in val become the group test"])]
 )
@@ -215,13 +218,31 @@ def test_own_pictures(tmp_path, split, notes):
     assert listed(pictures, "train") == [(b"1", "cat"), (b"2", "cat"), (b"3", "dog")]
     assert listed(pictures, "test") == [(b"4", "dog")]
     assert pictures.class_names == ["cat", "dog"]
-    assert pictures.notes == notes
+    assert pictures.notes == [LEFT_OUT, *notes]
+    assert pictures.name == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train/bird/1.webp", "train/cat/deep/er.png", "train/loose.png", "training/cat/1.png", "LICENSE"],
+)
+def test_every_file_that_is_left_out_is_counted(tmp_path, name):
+    files = {"train/cat/1.png": b"1", "test/cat/2.png": b"2", name: b"3", "train/cat/.hidden": b""}
+    pictures = list_folder(write_tree(tmp_path, files))
+    assert pictures.notes == [
+        f"1 file that is no .png or .jpg in <split>/<class>/ is left out, the first: '{name}'"
+    ]
+
+
+def test_a_folder_whose_name_cannot_be_shown(tmp_path):
+    pictures = list_folder(write_tree(tmp_path / "a\udcff", {"train/cat/1.png": b"1"}))
+    assert (pictures.name, pictures.provenance) == ("folder", "own pictures, from the folder folder")
 
 
 def test_both_test_and_val_use_test(tmp_path):
     pictures = list_folder(write_tree(tmp_path, OWN | {"test/dog/y.png": b"4", "val/dog/z.png": b"5"}))
     assert listed(pictures, "test") == [(b"4", "dog")]
-    assert pictures.notes == ["the pictures in val are not used"]
+    assert pictures.notes == [LEFT_OUT, "the pictures in val are not used"]
 
 
 def test_refuses_folders_in_another_layout(tmp_path):

@@ -1,6 +1,8 @@
 """Comparisons: paired, complete, and the same after a way through the files."""
 
+import csv
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -150,13 +152,120 @@ def test_tables_and_figures_are_made_again_from_the_files_alone(comparison, tmp_
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
 
 
-def test_seeds_that_are_not_paired_are_caught(comparison, tmp_path):
+@pytest.mark.parametrize("name", ["seeds", "curves", "errors"])
+def test_seeds_that_are_not_paired_are_caught(comparison, tmp_path, name):
     write_results(tmp_path, comparison)
-    lines = (tmp_path / "seeds.csv").read_text().splitlines(keepends=True)
-    for planted in (lines[:-1], [*lines, lines[-1]], [*lines[:-1], lines[-1].replace("sgd,2", "sgd,7")]):
-        (tmp_path / "seeds.csv").write_text("".join(planted))
-        with pytest.raises(InputError, match=r"the results of sgd are for the seeds .*: not paired"):
-            page(read_results(tmp_path))
+    path = tmp_path / f"{name}.csv"
+    head, *lines = path.read_text().splitlines(keepends=True)
+    for planted in (
+        lines[:-1],
+        [*lines, lines[-1]],
+        [*lines[:-1], lines[-1].replace("sgd,2", "sgd,7")],
+        [line for line in lines if "adam" not in line],
+        [*lines, lines[-1].replace("sgd", "other")],
+        [],
+    ):
+        path.write_text("".join([head, *planted]))
+        with pytest.raises(InputError, match=rf"lines for .* in {name}\.csv: \d, not \d \(not paired\)"):
+            read_results(tmp_path)
+
+
+def test_the_order_of_lines_does_not_matter(comparison, tmp_path):
+    write_results(tmp_path, comparison)
+    before = read_results(tmp_path)
+    for name in ("seeds", "curves", "errors"):
+        head, *lines = (tmp_path / f"{name}.csv").read_text().splitlines(keepends=True)
+        (tmp_path / f"{name}.csv").write_text("".join([head, *lines[::-1]]))
+    again = read_results(tmp_path)
+    assert repr(again) == repr(before)  # which takes NaN for NaN
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "values"),
+    [
+        ("seeds", "mean_loss_4", ("", "nan", "-1", "0", "x")),
+        ("seeds", "final_loss", ("", "nan", "-1")),
+        ("seeds", "final_error", ("", "inf", "1.5", "-0.1")),
+        ("seeds", "restarts", ("", "-1", "0.5")),
+        ("seeds", "wall_s", ("", "nan", "inf", "-1", "1e400")),
+        ("seeds", "steps_to_2", ("0", "26", "nan")),
+        ("seeds", "cpu_s_to_2", ("-1", "inf")),
+        ("curves", "step", ("", "0", "26", "nan")),
+        ("curves", "loss", ("", "nan", "-1")),
+        ("curves", "cpu_s", ("", "inf", "-1")),
+        ("errors", "error", ("", "inf", "2")),
+    ],
+)
+def test_impossible_numbers_are_named(comparison, tmp_path, table, column, values):
+    write_results(tmp_path, comparison)
+    path = tmp_path / f"{table}.csv"
+    rows = list(csv.reader(path.read_text().splitlines()))
+    for value in values:
+        rows[3][rows[0].index(column)] = value
+        path.write_text("".join(",".join(row) + "\n" for row in rows))
+        with pytest.raises(InputError, match=rf"{column} in line 4 of {table}\.csv cannot be '{value}'"):
+            read_results(tmp_path)
+
+
+@pytest.mark.parametrize("edit", [lambda row: row[:-1], lambda row: row[1:], lambda row: [*row, row[-1]]])
+@pytest.mark.parametrize("table", ["seeds", "curves", "errors"])
+def test_tables_have_all_their_columns_once(comparison, tmp_path, table, edit):
+    write_results(tmp_path, comparison)
+    path = tmp_path / f"{table}.csv"
+    path.write_text("".join(",".join(edit(line.split(","))) + "\n" for line in path.read_text().splitlines()))
+    with pytest.raises(InputError, match=rf"{table}\.csv has other columns"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("title", (None, 5)),
+        ("batch_size", (None, float("nan"))),
+        ("backend", ([],)),
+        ("horizons", (None, 5, "text", [], {}, ["x"], [-1, 25], [25, 4], [4, 26])),
+        ("seeds", (None, {}, [0], [0, 1, 1], [0, 1], ["x", "y"])),
+        ("tuning_seeds", (None, "text")),
+        ("levels", (None, ["x"], [3.0])),
+        ("reference", (None, [], "other")),
+        ("clock", (None, [], "sundial")),
+        ("contenders", (None, 5, [], {}, {"slstm": None}, {"slstm": {"learned": True}}, {"a|b": {}})),
+    ],
+)
+def test_what_comparison_json_cannot_say_is_refused(comparison, tmp_path, key, values):
+    write_results(tmp_path, comparison)
+    path = tmp_path / "comparison.json"
+    about = json.loads(path.read_text())
+    for value in values:
+        path.write_text(json.dumps({**about, key: value}))
+        with pytest.raises(InputError, match="damaged"):
+            read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "tuned", [None, {}, {"4": {}, "25": {}}, {"25": {"learning_rate": 0.1, "loss_on_tuning_seeds": 1.0}}]
+)
+def test_what_was_tuned_is_read_for_every_horizon(comparison, tmp_path, tuned):
+    about = json.loads(json.dumps(comparison.about))
+    about["contenders"]["adam"]["tuned"] = tuned
+    write_results(tmp_path, comparison._replace(about=about))
+    with pytest.raises(InputError, match=r"what comparison\.json says about adam cannot be so"):
+        read_results(tmp_path)
+
+
+def test_a_run_that_was_given_up_at_once_took_no_time(comparison):
+    seeds = [{**row, "wall_s": 0.0, "cpu_s": 0.0} for row in comparison.seeds]
+    assert "The machine did other things" not in page(comparison._replace(seeds=seeds))
+
+
+def test_titles_and_names_do_not_break_the_page(comparison, tmp_path):
+    about = {**comparison.about, "title": "From $5\n# to $\\six$"}
+    titled = comparison._replace(about=about)
+    assert page(titled).startswith("# From $5 # to $\\six$\n\n")
+    assert all(path.stat().st_size for path in draw_figures(tmp_path, titled))
+    for name in ("a|b", "a\nb", "$a$", "_a"):
+        with pytest.raises(InputError, match="its name must be without"):
+            Learned.parse(f"{name}=slstm").entrant(HORIZONS)
 
 
 @pytest.mark.parametrize("name", ["comparison.json", "seeds.csv", "curves.csv", "errors.csv"])
@@ -230,9 +339,10 @@ def test_horizons_end_with_the_run(steps, horizons):
 
 
 def test_horizons_may_be_chosen():
-    assert horizons_up_to(1000, (500, 200, 200, 1000, 2000)) == (200, 500, 1000)
-    with pytest.raises(InputError, match="one step or more"):
-        horizons_up_to(10, (0, 5))
+    assert horizons_up_to(1000, (500, 200, 200, 1000)) == (200, 500, 1000)
+    for n in (0, 11):
+        with pytest.raises(InputError, match=f"one step or more, up to the 10 of the runs, not {n}"):
+            horizons_up_to(10, (n, 5))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +391,7 @@ def test_learned_contenders_are_asked_for_in_one_word(text, expected):
     assert Learned.parse(text).given() == expected
 
 
-@pytest.mark.parametrize("text", ["slstm", "=slstm", "a=", "a=slstm:jiont", "a=nothing"])
+@pytest.mark.parametrize("text", ["slstm", "=slstm", "a=", "a=slstm:jiont", "a=nothing", "a=random-adam"])
 def test_what_is_no_learned_contender_is_refused(text):
     with pytest.raises(InputError):
         Learned.parse(text)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from multiprocessing import get_context
 
 import pytest
 from hypothesis import given
@@ -140,6 +141,21 @@ def test_a_better_answer_replaces_the_old_one(tmp_path):
     assert len(json.loads(file.path.read_text())["entries"]) == 1
 
 
+def add_answers(path, contender):
+    for n in range(20):
+        TunedFile(path).add({"contender": contender, "horizon_steps": n}, Tuned(RATE, 1.0, (1000,), ()))
+
+
+def test_processes_that_add_at_once_lose_no_answer(tmp_path):
+    path, context = tmp_path / "tuned.json", get_context("spawn")
+    processes = [context.Process(target=add_answers, args=(path, name)) for name in ("adam", "sgd")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(json.loads(path.read_text())["entries"]) == 40
+
+
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"format": 1}', '{"format": 1, "entries": [3]}', '{"format": 9}']
 )
@@ -147,6 +163,44 @@ def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "tuned.json").write_text(content)
     with pytest.raises(InputError, match=r"tuned.json"):
         TunedFile(tmp_path / "tuned.json").find({})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("question", None),
+        ("answer", None),
+        *(
+            ("settings", {**RATE_AND_DAMPING, "learning_rate": rate})
+            for rate in (0, -1, math.nan, math.inf, "x")
+        ),
+        ("settings", {"epsilon": 0.1}),
+        ("settings", RATE),  # sou has an epsilon, too
+        ("settings", 5),
+        ("loss", None),
+        ("loss", math.nan),
+        ("seeds", 5),
+        ("seeds", ["x"]),
+        ("tried", None),
+    ],
+)
+def test_a_damaged_entry_is_no_answer(tmp_path, key, value):
+    file, asked = TunedFile(tmp_path / "tuned.json"), {"contender": "sou"}
+    file.add(asked, Tuned(RATE_AND_DAMPING, 1.0, (1000,), ()))
+    assert file.find(asked) is not None
+    content = json.loads(file.path.read_text())
+    (entry,) = content["entries"]
+    (entry if key in entry else entry["answer"])[key] = value
+    file.path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"tuned.json is damaged"):
+        file.find(asked)
+
+
+def test_what_cannot_be_tuned_is_refused_before_anything_is_said(tmp_path):
+    said, file = [], TunedFile(tmp_path / "tuned.json")
+    with pytest.raises(InputError, match="one step or more"):
+        tune(COMMON, [("adam", 0)], file, Runner(tmp_path), tuning_seeds(1), said.append)
+    assert said == []
 
 
 def test_every_contender_of_this_version_can_be_asked_for():

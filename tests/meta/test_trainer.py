@@ -1,12 +1,17 @@
 """Meta-training: it learns, goes on exactly, and never meets what it is judged by."""
 
 from dataclasses import replace
+from errno import ENOSPC
 from itertools import pairwise
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from l2lnp.data import load_dataset
+from l2lnp.data.hdf5 import as_text, labels_digest
+from l2lnp.data.loading import bundled_file
 from l2lnp.errors import InputError
 from l2lnp.meta.folder import MetaFolder, as_line
 from l2lnp.meta.settings import MetaSettings
@@ -70,12 +75,12 @@ def test_a_run_that_goes_on_from_its_folder_ends_in_the_same_bytes(settings, dis
     trainer = MetaTrainer(settings, distribution)
     whole, reports = run(trainer, trainer.start())
     folder = MetaFolder(tmp_path / "run")
-    folder.create(settings, distribution)
-    half, half_reports = trainer.start(), []
+    folder.create(trainer)
+    half, half_reports = folder.load()
     for _ in range(2):
         half, report = trainer.run_episode(half)
         half_reports.append(as_line(half, report))
-    folder.save(half, [*half_reports, {"episode": 3}])  # a line that the progress does not know yet
+    folder.save(trainer, half, [*half_reports, {"episode": 3}])  # a line that the progress does not know yet
     read, again = folder.read()
     assert read == settings
     assert again == distribution
@@ -203,8 +208,12 @@ def test_random_scaling_changes_the_units_and_not_the_function(distribution):
         (TINY.replace("batch_sizes = [16, 32]", ""), "needs batch_sizes"),
         (TINY + "=", "not valid TOML"),
         (TINY + "weight = 0", r"tasks\.toml: at least one \[\[network\]\] needs a weight above 0"),
-        (TINY + "weight = -1", r"tasks\.toml, \[\[network\]\]: weight must be a number from 0, not -1"),
-        (TINY.replace("[2, 3]", "[3, 2]"), "channels must be two positive whole numbers, the lesser first"),
+        (TINY + "weight = -1", r"tasks\.toml, \[\[network\]\]: weight must be a number from 0 to .*, not -1"),
+        (TINY + "weight = 1e308", r"weight must be a number from 0 to 1e\+09, not 1e\+308"),
+        (TINY.replace("[2, 3]", "[3, 2]"), "channels must be two positive .* up to 65,536, the lesser first"),
+        (TINY.replace("[2, 3]", f"[2, {2**63 - 1}]"), "channels must be two positive .* up to 65,536"),
+        (TINY.replace("[0, 4]", f"[{2**63 - 1}]"), "hidden_units must be .* from 0 to 65,536"),
+        (TINY.replace("[3]", f"[{2**63 - 1}]"), "kernels must be .* up to 65,536"),
         (TINY.replace("[2, 3]", "[2.5, 3]"), r"channels must be .*, not \[2\.5, 3\]"),
         (
             TINY.replace("[16, 32]", "[0]"),
@@ -241,19 +250,25 @@ def test_what_cannot_be_drawn_is_refused_with_where_it_is_from(text, message):
         Distribution("tiny", text).draw(0, 0)
 
 
+LINE = '{"episode": %s, "task": "", "mean_loss": %s, "final_loss": 1.5, "validation": %s}\n'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("x\n", "line 1 is damaged"),
         ("{}\n", "line 1 is damaged"),
         ("1\n", "line 1 is damaged"),
+        (LINE % (2, 1.5, "null"), "line 1 is damaged"),
+        (LINE % (1, "null", "null"), "line 1 is damaged"),
+        (LINE % (1, 1.5, '"x"'), "line 1 is damaged"),
         ("", "is not whole: it has 0 of 1 episodes"),
     ],
 )
 def test_damaged_metrics_are_refused(distribution, tmp_path, text, message):
     folder, trainer = MetaFolder(tmp_path), MetaTrainer(SETTINGS, distribution)
     progress, report = trainer.run_episode(trainer.start())
-    folder.save(progress, [as_line(progress, report)])
+    folder.save(trainer, progress, [as_line(progress, report)])
     folder.metrics.write_text(text)
     with pytest.raises(InputError, match=rf"metrics\.jsonl.*{message}"):
         folder.load()
@@ -307,7 +322,7 @@ def test_the_steps_that_h_is_held_are_drawn_for_each_episode(distribution):
     assert [settings["curvature_every"] for settings in own] == [1, 3]
 
 
-@pytest.mark.parametrize("text", ["0", "x", "1-2-3", "5-2", "", "-3"])
+@pytest.mark.parametrize("text", ["0", "x", "1-2-3", "5-2", "", "-3", "1-" + 19 * "9"])
 def test_an_impossible_range_of_steps_is_refused(text):
     with pytest.raises(InputError, match="curvature_every must"):
         replace(SETTINGS, curvature_every=text)
@@ -346,30 +361,112 @@ def test_an_impossible_share_of_imitation_is_refused(share):
         replace(SETTINGS, imitation=share)
 
 
+NAMED = TINY[: TINY.index("[[network]]")].replace("shrink = 2", "")
+
+
+def test_kinds_of_layers_beyond_the_usual_two_get_an_lstm_too(distribution):
+    tasks = Distribution("tasks", NAMED + '[[network]]\nname = "row-lstm"\n')
+    settings = replace(SETTINGS, n_episodes=1, horizon_steps=5)
+    trainer, usual = MetaTrainer(settings, tasks), MetaTrainer(settings, distribution).start().phi
+    start = trainer.start()
+    end, _ = run(trainer, start)
+    assert {key.partition("/")[0] for key in start.phi} == {"conv", "fully_connected", "lstm"}
+    assert any((end.best_phi[key] != start.phi[key]).any() for key in start.phi if key.startswith("lstm"))
+    for key, value in usual.items():  # which are drawn as if there were no other
+        np.testing.assert_array_equal(start.phi[key], value)
+
+
 @pytest.mark.parametrize(
-    ("per", "networks", "message"),
+    "networks",
     [
-        ("kind", ["row-lstm"], "layers of the kind lstm, for which per=kind has no LSTM: leave such"),
-        (
-            "layer",
-            ["small", "big"],
-            "layer number [0-9, ]+, for which per=layer has no LSTM: name one network",
-        ),
+        '[[network]]\nname = "small"\n[[network]]\nname = "row-lstm"\n',
+        "[[network]]\nhidden_units = [0, 4]\n",
+        "[[network]]\nconvolutions = [0, 1]\n",
     ],
 )
-def test_networks_without_an_lstm_are_refused_before_the_first_episode(per, networks, message):
-    tasks = TINY[: TINY.index("[[network]]")].replace("shrink = 2", "shrink = 1")
-    tasks += "".join(f'[[network]]\nname = "{name}"\n' for name in networks)
-    settings = replace(
-        SETTINGS, n_validation_tasks=4, optimizer_settings={**SETTINGS.optimizer_settings, "per": per}
-    )
-    with pytest.raises(InputError, match=message):
-        MetaTrainer(settings, Distribution("tasks", tasks))
+def test_an_lstm_for_each_layer_needs_networks_of_the_same_layers(networks):
+    settings = replace(SETTINGS, optimizer_settings={**SETTINGS.optimizer_settings, "per": "layer"})
+    trainer = MetaTrainer(settings, Distribution("tasks.toml", NAMED + networks))
+    with pytest.raises(InputError, match=r"tasks\.toml: per=layer .* take per=kind"):
+        trainer.start()
 
 
-def test_two_processes_do_not_train_in_one_folder(distribution, tmp_path):
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """The folder of a run on a data file and a network file of the working folder, which is then left."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.h5").write_bytes(bundled_file().read_bytes())
+    Path("net.toml").write_text('[[layer]]\nkind = "flatten"\n' + DENSE)
+    Path("tasks.toml").write_text(NAMED.replace("digits", "own.h5") + '[[network]]\nname = "net.toml"\n')
+    trainer = MetaTrainer(SETTINGS, Distribution.find("tasks.toml"))
     folder = MetaFolder(tmp_path / "meta")
-    folder.create(SETTINGS, distribution)
+    folder.create(trainer)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    return folder, trainer
+
+
+DENSE = '[[layer]]\nkind = "fully_connected"\nn_out = "classes"\n'
+
+
+def test_a_run_goes_on_with_its_own_network_from_another_working_folder(begun, tmp_path):
+    folder, trainer = begun
+    (tmp_path / "net.toml").write_text("other")
+    settings, distribution = folder.read()
+    assert (settings, distribution) == (SETTINGS, trainer.distribution)
+    again = MetaTrainer(settings, distribution)
+    progress, _ = again.run_episode(folder.load()[0])
+    for key, value in trainer.run_episode(trainer.start())[0].phi.items():
+        assert progress.phi[key].tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "name"),
+    [
+        ("seed = 0", "seed = 1", "seed"),
+        ("n_episodes = 4", "n_episodes = 1.5", "n_episodes"),
+        ('curvature = "hesscale"', "curvature = []", "curvature"),
+        ('tasks_source = "tasks.toml"', "tasks_source = []", "tasks_source"),
+        ("seed = 0", "", "seed"),
+        ("batch_sizes = [16, 32]", "batch_sizes = [16]", "tasks"),
+    ],
+)
+def test_a_run_goes_on_with_the_settings_it_began_with_alone(begun, line, changed, name):
+    folder, _ = begun
+    text = folder.config.read_text()
+    assert line in text
+    folder.config.write_text(text.replace(line, changed))
+    with pytest.raises(InputError, match=rf"config\.toml has another {name} than the run began with"):
+        folder.read()
+
+
+def test_a_run_goes_on_with_the_data_it_began_with_alone(begun, tmp_path):
+    with h5py.File(tmp_path / "own.h5", "r+") as file:
+        labels = file["train/labels"]
+        labels[:] = labels[:][::-1]
+        labels.attrs["sha256"] = as_text(labels_digest(labels[:]))
+    with pytest.raises(InputError, match=r"the data 'own\.h5' is not what the run in .*meta began with"):
+        begun[0].read()
+
+
+def test_nothing_is_left_of_a_folder_that_could_not_be_filled(distribution, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(ENOSPC, "no room")
+
+    trainer, folder = MetaTrainer(SETTINGS, distribution), MetaFolder(tmp_path / "runs" / "meta")
+    with monkeypatch.context() as context:
+        context.setattr(MetaFolder, "save", fail)
+        with pytest.raises(InputError, match="no space left on device"):
+            folder.create(trainer)
+    assert list(tmp_path.iterdir()) == []
+    folder.create(trainer)
+    with pytest.raises(InputError, match="exists already"):
+        folder.create(trainer)
+    assert folder.load()[0].episode == 0
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    folder = MetaFolder(tmp_path)
     with folder.lock(), pytest.raises(InputError, match="another process is meta-training in"), folder.lock():
         pass
     with folder.lock():

@@ -107,6 +107,11 @@ def test_named_networks_predict_for_every_shape_of_image(name):
         ("layers = 3", ["unknown key 'layers'", "'layer'"]),
         ('loss = "hinge"\n' + HEAD, ["unknown loss 'hinge'", "softmax_cross_entropy"]),
         (layer(size=3), ["layer 1", "no kind"]),
+        (layer(kind='["conv"]'), ["net.toml, layer 1: kind must be one of conv, ", "not ['conv']"]),
+        (layer(kind='"conv"', n_out=10**26, size=3), ["n_out must be a whole number up to 2147483648"]),
+        (layer(kind='"conv"', n_out=4, size=f"[3, {10**26}]"), ["up to 2147483648 or two of them"]),
+        (layer(kind='"conv"', n_out=1, size=1, padding=10**9), ["layer 1 (conv): its output would be"]),
+        (layer(kind='"rows"') + layer(kind='"lstm"', n_units=10**9), ["layer 2 (lstm): its w", "numbers"]),
         (HEAD + layer(kind='"conf"'), ["layer 3 (conf)", "did you mean 'conv'"]),
         (layer(kind='"conv"', size=3), ["layer 1 (conv)", "needs n_out"]),
         (layer(kind='"conv"'), ["needs n_out and size"]),
@@ -138,6 +143,11 @@ def test_an_impossible_network_file_gets_one_sentence(text, parts):
         assert part in message
 
 
+def test_a_network_with_nothing_to_learn_is_named():
+    with pytest.raises(InputError, match=r"net\.toml: a network needs at least one layer with parameters"):
+        build(layer(kind='"flatten"'), n_classes=36)
+
+
 def test_images_too_small_for_a_named_network_are_said_to_be():
     with pytest.raises(
         InputError, match=r"network small, layer 1 \(conv\): its window of 5 x 5 does not fit"
@@ -146,6 +156,8 @@ def test_images_too_small_for_a_named_network_are_said_to_be():
 
 
 def test_unknown_names_and_missing_files(tmp_path):
+    (tmp_path / "net.toml").write_text(HEAD)
+    assert find_network(tmp_path / "net.toml", DIGITS) == NetworkFile(str(tmp_path / "net.toml"), HEAD)
     with pytest.raises(InputError, match="unknown network 'smal': did you mean 'small'"):
         find_network("smal", DIGITS)
     with pytest.raises(InputError, match=r"cannot read .*no\.toml: no such file"):

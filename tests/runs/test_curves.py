@@ -52,6 +52,7 @@ def test_the_confusion_matrix_is_drawn_with_its_counts(tmp_path, monkeypatch):
     )
     confusion = np.array([[5, 0], [2, 0]])
     curves.draw_confusion(tmp_path / "confusion.png", confusion, ["cat", "dog"], "a split")
+    curves.draw_confusion(tmp_path / "names.png", confusion, ["日本", "été"], "names without a picture")
     (axes,) = figures[0].axes
     assert {(text.get_position(), text.get_text()) for text in axes.texts} == {((0, 0), "5"), ((0, 1), "2")}
     assert (tmp_path / "confusion.png").stat().st_size > 1000

@@ -1,9 +1,12 @@
 """Predictions from picture files agree with those from the data set itself."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from l2lnp.data import decoding
 from l2lnp.errors import InputError
 from l2lnp.meta.joint import averaged
 from l2lnp.runs.evaluation import evaluate_run
@@ -59,6 +62,36 @@ def test_sixteen_bits_a_pixel_are_read_as_eight_and_floating_point_numbers_not_a
     Image.fromarray(eight / np.float32(255)).save(tmp_path / "float.tiff")
     with pytest.raises(InputError, match=r"float\.tiff: it holds floating-point numbers: store it with"):
         read_picture(tmp_path / "float.tiff", (8, 8, 1))
+
+
+@pytest.mark.parametrize("values", [[0, 70_000], [-5, 5], [0, 1000]])
+def test_whole_numbers_of_32_bits_are_not_read(tmp_path, values):
+    Image.fromarray(np.array([values], np.int32)).save(tmp_path / "whole.tiff")
+    with pytest.raises(InputError, match=r"whole\.tiff: it holds numbers of 32 bits, or with a sign: store"):
+        read_picture(tmp_path / "whole.tiff", (1, 2, 1))
+
+
+def test_sixteen_bits_that_pillow_reads_as_32_are_read(tmp_path):
+    (tmp_path / "sixteen.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([0, 9, 200, 7]))
+    np.testing.assert_array_equal(read_picture(tmp_path / "sixteen.pgm", (1, 2, 1)), [[[0], [200]]])
+
+
+def test_large_pictures_are_read_without_a_warning_or_said_to_be_too_large(tmp_path, monkeypatch):
+    Image.new("1", (9600, 9600)).save(tmp_path / "large.png")  # so large that Pillow warns
+    assert read_picture(tmp_path / "large.png", (1, 1, 1)) == 0
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 1 << 20)
+    with pytest.raises(InputError, match=r"large\.png: it has 9600 x 9600 pixels, more than 1048576"):
+        read_picture(tmp_path / "large.png", (1, 1, 1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1 << 20)
+    with pytest.raises(InputError, match=r"large\.png: it has more than 1048576 pixels"):
+        read_picture(tmp_path / "large.png", (1, 1, 1))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InputError, match="it is a folder, a pipe or a device: name a file"):
+            read_picture(path, (8, 8, 1))
 
 
 def test_what_is_no_picture_is_said_to_be_none(tmp_path):

@@ -10,6 +10,7 @@ from l2lnp.checkpoint import load_checkpoint
 from l2lnp.errors import InputError
 from l2lnp.pretrained import load_learned_optimizer
 from l2lnp.runs.folder import RunFolder, free_name
+from l2lnp.runs.metrics import Line, read_metrics
 from l2lnp.runs.resolving import resolve
 from l2lnp.runs.run import changed, resume
 
@@ -216,8 +217,9 @@ def test_changes_other_than_steps_and_threads_are_refused(tmp_path):
     with pytest.raises(InputError, match="--batch-size 64 cannot be given to a run that goes on with 32"):
         changed(run.settings, {"batch_size": 64})
     go(run, stop_at=12)
-    with pytest.raises(InputError, match=r"--steps 9 is less than the 12 steps already made"):
-        resume(run.folder, changed(run.settings, {"steps": 9}))
+    for steps in (9, 12):  # at 12 the run stands, but the error there was never measured
+        with pytest.raises(InputError, match=f"--steps {steps} is not more than the 12 steps made in"):
+            resume(run.folder, changed(run.settings, {"steps": steps}))
 
 
 def test_parts_of_different_runs_are_refused(tmp_path):
@@ -253,6 +255,29 @@ def test_missing_metrics_are_noticed(tmp_path, lost):
     run.folder.metrics.write_text("".join([*lines[: lost - 1], "###\n", *lines[lost:]]))
     with pytest.raises(InputError, match=f"metrics.jsonl: line {lost} is damaged"):
         resume(run.folder, run.settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("step", value) for value in ("1.5", "true", '"1"', "-1", "null", "1e400")),
+        *(("train_loss", value) for value in ('"2.3"', "[]", "NaN", "Infinity", "1e400", "9" * 400)),
+        *(("test_error", value) for value in ("-0.1", "1.1", "{}", "false")),
+        *(("elapsed_s", value) for value in ("null", "-1", "NaN")),
+        pytest.param("train_loss", "[" * 100_000, id="deep"),
+    ],
+)
+def test_impossible_numbers_in_metrics_are_damage(tmp_path, name, value):
+    values = {"step": "1", "train_loss": "2.3", "test_error": "null", "elapsed_s": "0.1"}
+    good, bad = (
+        "{" + ", ".join(f'"{key}": {text}' for key, text in line.items()) + "}\n"
+        for line in (values, values | {name: value})
+    )
+    (tmp_path / "metrics.jsonl").write_text(good)
+    assert read_metrics(tmp_path / "metrics.jsonl") == [Line(1, 2.3, None, 0.1)]
+    (tmp_path / "metrics.jsonl").write_text(good + bad + good)
+    with pytest.raises(InputError, match=r"metrics\.jsonl: line 2 is damaged"):
+        read_metrics(tmp_path / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("text", ["{", "", "[]", '{"a": 1}', '{"sessions": 3}', "\0"])
