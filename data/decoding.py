@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +58,7 @@ def _decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @contextmanager
-def opened(file: Path | BinaryIO, formats: Sequence[str] | None = None) -> Iterator[Image.Image]:
+def opened(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
     """Give the picture in ``file``, of one of the ``formats`` (None: of all that Pillow reads).
 
     Raises
