@@ -59,7 +59,7 @@ def commands() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``l2lnp`` with ``arguments`` (those of the process if None) and exit."""
     if sys.stdout is None:  # closed by whoever started the process
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the whole process)
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # so that no file takes its number
     try:
         code = commands.main(arguments, prog_name="l2lnp", standalone_mode=False)
         sys.stdout.flush()

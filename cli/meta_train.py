@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,7 @@ def command(
     if progress.episode < settings.n_episodes:
         click.echo(
             f"interrupted after episode {progress.episode}; "
-            f"go on with: l2lnp meta-train --resume {folder.path}"
+            f"go on with: l2lnp meta-train --resume {shlex.quote(str(folder.path))}"
         )
         return INTERRUPTED
     return None
