@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 @click.command("meta-train")
 @click.option(
-    "--tasks", default="mixture", show_default=True, help="mixture, paper-mnist, paper-digits, or FILE.toml."
+    "--tasks",
+    default="mixture",
+    show_default=True,
+    help="mixture, deep-mixture, paper-mnist, paper-digits, or FILE.toml.",
 )
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder with the data sets that are not bundled."
@@ -88,10 +91,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--meta-loss",
-    type=click.Choice(["mean", "log", "last"]),
+    type=click.Choice(["mean", "root", "log", "last"]),
     default="mean",
     show_default=True,
-    help="What is made small: the mean loss, the mean of log(loss + 0.05), or the last loss of an unroll.",
+    help="What is made small: the mean over an unroll of the loss, of 2 sqrt(loss + 0.05), of "
+    "log(loss + 0.05), or the last loss.",
 )
 @click.option(
     "--imitation",

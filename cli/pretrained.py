@@ -90,7 +90,8 @@ def _command(learned: LearnedOptimizer) -> str:
         if value is not None and value != defaults[option.name]:
             words += [option.opts[0], str(value)]
     default = own_settings(learned.name, {})
-    usual = {**default, **UNIVERSAL[learned.name]}
+    # what has begun with another file would take that file's settings, which need not be the usual ones
+    usual = {**default, **({} if settings.get("pretrained") else UNIVERSAL[learned.name])}
     for key, value in {**default, **WITHOUT_LIMIT, **learned.settings}.items():
         if value != usual.get(key):
             words += ["--optimizer-setting", f"{key}={value}".replace("'", '"')]

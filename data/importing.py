@@ -33,11 +33,11 @@ from l2lnp.data.hdf5 import (
     publish,
     seal,
 )
-from l2lnp.data.lock import locked
 from l2lnp.data.pictures import PictureSet
 from l2lnp.data.workers import Decoded, Job, decode_all
 from l2lnp.errors import InputError
 from l2lnp.files import cannot, refuse_existing, replace_file, sync
+from l2lnp.lock import locked
 
 _JOB_PICTURES = 32
 _PIECES_WORTH_A_PROCESS = 16

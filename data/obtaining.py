@@ -12,10 +12,10 @@ from l2lnp.data.hdf5 import write_dataset
 from l2lnp.data.hdf5_reading import verify_file
 from l2lnp.data.importing import Settings, import_pictures
 from l2lnp.data.loading import BUNDLED, SUFFIXES, bundled_file, how_to_get, known_dataset
-from l2lnp.data.lock import locked
 from l2lnp.errors import InputError
 from l2lnp.execution import available_cores
 from l2lnp.files import cannot, refuse_existing
+from l2lnp.lock import locked
 
 _MOST_SIDE = 4096  # of pictures that are imported
 

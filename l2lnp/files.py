@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from l2lnp.errors import InputError
@@ -46,32 +44,6 @@ def refuse_existing(path: Path) -> None:
     """Raise `InputError` if there is something at ``path`` already."""
     if path.is_symlink() or path.exists():
         raise InputError(f"{path} exists already: choose another place, or remove it first")
-
-
-@contextmanager
-def alone_in(folder: Path, doing: str) -> Iterator[None]:
-    """Keep other processes from ``doing`` the same in ``folder``; the system frees it when this one dies.
-
-    Raises
-    ------
-    InputError
-        If another process is there.
-    """
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InputError(f"another process is {doing} in {folder}: wait for it, or stop it") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def read_file(path: Path) -> bytes:

@@ -20,7 +20,7 @@ from l2lnp.optimizers import make_optimizer
 from l2lnp.runs.blocks import Blocks
 from l2lnp.tasks.classification import Batch, Classification
 
-MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock")
+MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "gradient_size", "clock")
 KINDS = [  # optimizer, settings, T
     ("slstm", {"n_units": (2, 2)}, None),
     ("slstm", {"n_units": (8, 8)}, None),

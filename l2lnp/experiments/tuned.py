@@ -9,10 +9,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from l2lnp.data.lock import locked
 from l2lnp.errors import InputError
 from l2lnp.experiments.contenders import find_baseline
 from l2lnp.files import read_text, replace_file
+from l2lnp.lock import locked
 
 FORMAT = 1
 

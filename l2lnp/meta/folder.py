@@ -22,7 +22,8 @@ import h5py
 from matplotlib.figure import Figure
 
 from l2lnp.errors import InputError
-from l2lnp.files import alone_in, read_text, replace_file
+from l2lnp.files import read_text, replace_file
+from l2lnp.lock import alone_in
 from l2lnp.meta.settings import MetaSettings
 from l2lnp.meta.trainer import MetaTrainer, Progress, Report
 from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer

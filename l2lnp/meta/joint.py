@@ -24,14 +24,15 @@ from l2lnp.tasks.base import Optimizee
 from l2lnp.tree import Layout
 
 MAX_RESTARTS = 10  # in a row
-LOG_OFFSET = 0.05  # in the meta-loss "log"
+OFFSET = 0.05  # in the meta-losses "root" and "log"
 SHARPNESS = 8  # of the average of theta: about the last ninth of all steps counts
 
 # What a loss f, the last one of an unroll of T steps or not, weighs in the meta-loss, at its value:
-# the derivative of f / T, of log(f + 0.05) / T, and of the last f alone.
+# the derivative of f / T, of 2 sqrt(f + 0.05) / T, of log(f + 0.05) / T, and of the last f alone.
 META_LOSSES: Mapping[str, Callable[[Scalar, int, bool], Scalar]] = {
     "mean": lambda f, n_steps, is_last: 1 / n_steps,
-    "log": lambda f, n_steps, is_last: 1 / (n_steps * (abs(f) + LOG_OFFSET)),
+    "root": lambda f, n_steps, is_last: 1 / (n_steps * (abs(f) + OFFSET) ** 0.5),
+    "log": lambda f, n_steps, is_last: 1 / (n_steps * (abs(f) + OFFSET)),
     "last": lambda f, n_steps, is_last: float(is_last),
 }
 
@@ -79,7 +80,8 @@ class JointLearner:
     meta_loss
         What of the losses after each step is made small: their ``"mean"``, the mean of
         log(loss + 0.05), in which late steps and easy tasks count as much as early steps and
-        hard tasks (``"log"``; Wichrowska et al. 2017, arXiv 1703.04813), or the ``"last"`` one.
+        hard tasks (``"log"``; Wichrowska et al. 2017, arXiv 1703.04813), the mean of
+        2 sqrt(loss + 0.05), which is between the two (``"root"``), or the ``"last"`` one.
     n_steps, batch_size, n_samples
         Of the run and its data, for optimizers that go by them (`l2lnp.optimizers.base.Context`).
     average

@@ -94,6 +94,7 @@ class MetaTrainer:
             learned = load_learned_optimizer(self.settings.pretrained)
             if learned.settings.get("per") == "kind" and self._per == "layer":
                 learned = learned.for_each_layer(self._layout)
+            learned = learned.reading(settings_of(optimizer)["features"])
             phi = learned.fitted(phi)
         theta = np.zeros(self._layout.n_coordinates, np.float32)
         meta = JointLearner(optimizer).start(theta, phi).meta

@@ -7,7 +7,7 @@ has the same group and can be read here too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 
 from l2lnp.errors import InputError, unknown_name
-from l2lnp.optimizers import OPTIMIZERS
+from l2lnp.optimizers import OPTIMIZERS, default_settings
+from l2lnp.optimizers.features import FEATURES
 from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
 from l2lnp.tree import Layout
 
@@ -79,6 +80,30 @@ class LearnedOptimizer:
             if key.partition("/")[0] == kind
         }
         return replace(self, settings={**self.settings, "per": "layer"}, phi=phi)
+
+    def reading(self, features: Sequence[str]) -> LearnedOptimizer:
+        """Return it reading ``features``: one that is new to it has the weight zero, and changes nothing.
+
+        Raises
+        ------
+        InputError
+            If one that it has learned to read is left out.
+        """
+        known, stop = {}, 0
+        for name in {**default_settings(self.name), **self.settings}["features"]:
+            known[name] = slice(stop, stop := stop + FEATURES[name].n_rows)
+        if left_out := [name for name in known if name not in features]:
+            raise InputError(
+                f"the learned optimizer reads {', '.join(left_out)}: name them among its features"
+            )
+
+        def with_columns(w: np.ndarray) -> np.ndarray:
+            unread = {name: np.zeros((len(w), FEATURES[name].n_rows), w.dtype) for name in features}
+            of_features = [w[:, known[name]] if name in known else unread[name] for name in features]
+            return np.concatenate([*of_features, w[:, stop:]], axis=1)
+
+        phi = {key: with_columns(w) if key.endswith("lstm1/w") else w for key, w in self.phi.items()}
+        return replace(self, settings={**self.settings, "features": list(features)}, phi=phi)
 
 
 def pretrained_names() -> list[str]:

@@ -20,7 +20,8 @@ from typing import Any
 
 from l2lnp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from l2lnp.errors import InputError
-from l2lnp.files import alone_in, cannot, read_text, replace_file, sync
+from l2lnp.files import cannot, read_text, replace_file, sync
+from l2lnp.lock import alone_in
 from l2lnp.runs.settings import MAY_CHANGE, TrainSettings, parse_config, read_config
 
 _HEADER = "# The settings of this run; `l2lnp train --config` reads them back.\n\n"

@@ -54,16 +54,19 @@ def test_the_result_can_train_a_network(tmp_path):
 
 
 def test_it_goes_on_from_a_learned_optimizer_and_its_settings(tmp_path):
-    start = ["--pretrained", "slstm-coordinates", "--optimizer-setting", "per=layer", "--episodes", "1"]
+    before = load_learned_optimizer("slstm-coordinates")
+    features = [*before.settings["features"], "gradient_size"]
+    own = ["per=layer", f"features={json.dumps(features)}"]
+    start = ["--pretrained", "slstm-coordinates", "--episodes", "1"]
+    start += [word for setting in own for word in ("--optimizer-setting", setting)]
     tiny = ["--tasks", "paper-digits", "--horizon", "10", "--truncation", "5", "--validation-steps", "5"]
     result = l2lnp("meta-train", *start, *tiny, "--validation-tasks", "1", "--out", "meta", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     learned = load_learned_optimizer(str(tmp_path / "meta" / "learned.h5"))
-    before = load_learned_optimizer("slstm-coordinates")
-    expected = {**before.settings, "per": "layer"}
+    expected = {**before.settings, "per": "layer", "features": features}
     assert {name: learned.settings[name] for name in expected} == expected
     for layer, kind in (("0", "conv"), ("4", "fully_connected")):
-        moved = np.abs(learned.phi[f"{layer}/lstm1/w"] - before.phi[f"{kind}/lstm1/w"])
+        moved = np.abs(learned.phi[f"{layer}/lstm1/w"] - before.reading(features).phi[f"{kind}/lstm1/w"])
         assert 0 < moved.max() < 0.05  # a few small steps from where it began
 
 

@@ -18,9 +18,9 @@ from l2lnp.data.decoding import decode
 from l2lnp.data.folder import list_folder
 from l2lnp.data.hdf5_reading import verify_file
 from l2lnp.data.importing import Settings, import_pictures
-from l2lnp.data.lock import locked
 from l2lnp.data.workers import Job, decode_all
 from l2lnp.errors import InputError
+from l2lnp.lock import locked
 
 SHAPE = (8, 8, 3)
 N = 90

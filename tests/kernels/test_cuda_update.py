@@ -25,7 +25,7 @@ LAYOUT = Layout.of_layers(
 )
 CONTEXT = Context(5, 40, 7, 70)
 SMALL = {"n_units": (3, 2), "per": "kind"}
-MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock")
+MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "gradient_size", "clock")
 KINDS = [
     *({"features": (name,)} for name in FEATURES),
     {},

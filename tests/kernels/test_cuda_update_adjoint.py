@@ -21,7 +21,7 @@ LAYOUT = Layout.of_layers(
 )
 MANY_LAYERS = Layout.of_layers([("fully_connected", {"w": (3,), "b": (1,)}) for _ in range(10)])
 SMALL = {"n_units": (3, 2), "per": "kind"}
-MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock")
+MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "gradient_size", "clock")
 KINDS = [
     {},
     {"features": tuple(FEATURES), "step_unit": "weights", "weight_decay": 0.3, "schedule": "cosine"},

@@ -7,6 +7,7 @@ import pytest
 from l2lnp.errors import InputError
 from l2lnp.networks import find_network
 from l2lnp.optimizers import make_optimizer
+from l2lnp.optimizers.base import Context, Inputs
 from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer, save_learned_optimizer
 
 
@@ -80,6 +81,34 @@ def test_a_kind_of_layer_never_met_gets_the_lstm_of_the_most_similar_one():
     fitted = per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
     for path in ("lstm1/w", "head/w"):
         np.testing.assert_array_equal(fitted[f"lstm/{path}"], per_kind.phi[f"fully_connected/{path}"])
+
+
+def update(optimizer, phi):
+    """One update at random numbers."""
+    rng, n = np.random.default_rng(1), optimizer.layout.n_coordinates
+    state = optimizer.init_state(np.zeros(n))
+    inputs = Inputs(2.0, rng.normal(size=n), rng.uniform(size=n), rng.normal(size=n), Context(0, 10, 16))
+    return optimizer.update(phi, state, inputs)[0]
+
+
+def test_a_feature_that_is_new_changes_nothing_until_it_is_learned():
+    first, wide = ("rnnprop", "log_sign_h"), ("log_sign_h", "gradient_size", "rnnprop", "clock")
+    optimizer, wider = (optimizer_for("small", per="kind", features=features) for features in (first, wide))
+    given = learned(optimizer)
+    phi, phi_of_wider = given.phi, (reading := given.reading(wide)).phi
+    assert (reading.settings, given.settings["features"]) == (
+        given.settings | {"features": list(wide)},
+        list(first),
+    )
+    assert {key: value.shape for key, value in phi_of_wider.items()} == wider.phi_shapes()
+    assert {value.dtype for value in phi_of_wider.values()} == {np.dtype(np.float32)}
+    u = update(optimizer, phi)
+    np.testing.assert_allclose(update(wider, phi_of_wider), u, rtol=1e-9)
+    one_weight = phi_of_wider["conv/lstm1/w"].copy()
+    one_weight[:, 2] = 1.0  # of gradient_size, after the two rows of log_sign_h
+    assert not np.allclose(update(wider, phi_of_wider | {"conv/lstm1/w": one_weight}), u, rtol=1e-3)
+    with pytest.raises(InputError, match="reads log_sign_h: name them among its features"):
+        given.reading(("rnnprop", "clock"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

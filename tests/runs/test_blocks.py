@@ -20,7 +20,15 @@ from l2lnp.tasks.classification import Batch, Classification
 
 N_STEPS = 12
 COORDINATES = {
-    "features": ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "clock"),
+    "features": (
+        "momenta",
+        "newton_ratio",
+        "significance",
+        "signal_share",
+        "newton_size",
+        "gradient_size",
+        "clock",
+    ),
     "schedule": "cosine",
     "step_unit": "weights",
     "per": "kind",

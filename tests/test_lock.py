@@ -1,15 +1,20 @@
-"""A lock between processes: one at a time, and free again when its holder is killed."""
+"""Locks between processes: one at a time, and free again when its holder is killed."""
 
+import errno
 import signal
 import subprocess
 import sys
 
-from l2lnp.data.lock import locked
+import pytest
+
+from l2lnp import lock
+from l2lnp.errors import InputError
+from l2lnp.lock import alone_in, locked
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from l2lnp.data.lock import locked
+from l2lnp.lock import locked
 
 with locked(Path(sys.argv[1]), lambda: print("waiting", flush=True)):
     print("held", flush=True)
@@ -42,3 +47,13 @@ def test_a_killed_holder_frees_it(tmp_path):
     with locked(tmp_path / "lock", lambda: waited.append(True)):
         pass
     assert not waited
+
+
+def test_where_nothing_can_be_locked_nobody_waits_for_ever(tmp_path, monkeypatch):
+    def fail(file):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(lock, "_lock", fail)
+    for held in (locked(tmp_path / "lock", lambda: None), alone_in(tmp_path, "training")):
+        with pytest.raises(InputError, match=r"cannot lock .*: no locks available"), held:
+            pass
