@@ -32,6 +32,13 @@ def replace_file(path: Path, content: bytes) -> None:
         raise cannot("write", path, error) from error
 
 
+def remove_partials(folder: Path) -> None:
+    """Remove files that killed processes have half written in ``folder``, in which no other is at work."""
+    for partial in folder.glob(".*.partial"):
+        if partial.is_file():
+            partial.unlink()
+
+
 def check_place(path: Path) -> None:
     """Raise `InputError` if no file can be put at ``path``: to be asked before long work."""
     if path.is_dir():

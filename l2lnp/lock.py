@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from l2lnp.errors import InputError
-from l2lnp.files import cannot
+from l2lnp.files import cannot, remove_partials
 
 _WAIT_S = 0.1
 
@@ -48,6 +48,8 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 def alone_in(folder: Path, doing: str) -> Iterator[None]:
     """Keep other processes from ``doing`` the same in ``folder`` (but on Windows, where none has locks).
 
+    What killed ones have half written there is removed.
+
     Raises
     ------
     InputError
@@ -60,6 +62,7 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
     try:
         if not _taken(descriptor, folder):
             raise InputError(f"another process is {doing} in {folder}: wait for it, or stop it")
+        remove_partials(folder)
         yield
     finally:
         os.close(descriptor)

@@ -49,6 +49,26 @@ def test_a_killed_holder_frees_it(tmp_path):
     assert not waited
 
 
+FAILING_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from l2lnp import files
+
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+files.replace_file(Path(sys.argv[1]), b"new")
+"""
+
+
+def test_what_a_killed_process_has_half_written_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "checkpoint.h5"
+    path.write_bytes(b"old")
+    assert subprocess.run([sys.executable, "-c", FAILING_WRITER, str(path)]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with alone_in(tmp_path, "training"):
+        assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
 def test_where_nothing_can_be_locked_nobody_waits_for_ever(tmp_path, monkeypatch):
     def fail(file):
         raise OSError(errno.ENOLCK, "no locks available")

@@ -166,15 +166,14 @@ def test_pretrained_lists_and_describes(capsys):
         in listed.out
     )
     assert "reads g, and h by hesscale\n" in listed.out
-    shown = l2lnp(capsys, "pretrained", "slstm")
-    for part in (
-        "sha256:",
-        "l2lnp meta-train --tasks mixture --data-dir DATA --episodes",
-        "--optimizer-setting unit_limit=1000000000.0",  # when it was made units had no largest
-        "MetaSettings(",
-        "[[data]]",
-    ):
-        assert part in shown.out
+    for name, parts in {
+        "slstm": ("--tasks deep-mixture --data-dir DATA --pretrained first/slstm.h5", "step_unit=weights"),
+        # when it was made units had no largest
+        "slstm-coordinates": ("--tasks mixture --data-dir DATA --episodes 300", "unit_limit=1000000000.0"),
+    }.items():
+        shown = l2lnp(capsys, "pretrained", name).out
+        for part in ("sha256:", "MetaSettings(", "[[data]]", "l2lnp meta-train ", *parts):
+            assert part in shown
 
 
 @pytest.mark.parametrize(

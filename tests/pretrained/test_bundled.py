@@ -57,6 +57,6 @@ def test_they_say_where_they_come_from():
         basis, _ = FOR_ANY_NETWORK.get(name, ("coordinates", None))
         assert (learned.name, learned.settings.get("basis", "coordinates")) == (name.partition("-")[0], basis)
         assert "meta-trained" in learned.provenance
-        tasks = "paper-mnist" if name in FOR_MNIST else "mixture"
+        tasks = "paper-mnist" if name in FOR_MNIST else "deep-mixture" if basis == "kronecker" else "mixture"
         assert f"on the tasks '{tasks}'" in learned.provenance
         assert learned.settings["per"] == ("layer" if name in FOR_MNIST else "kind")
