@@ -89,10 +89,11 @@ def _command(learned: LearnedOptimizer) -> str:
         value = settings.get(option.name)
         if value is not None and value != defaults[option.name]:
             words += [option.opts[0], str(value)]
-    default = own_settings(learned.name, {})
-    # what has begun with another file would take that file's settings, which need not be the usual ones
-    usual = {**default, **({} if settings.get("pretrained") else UNIVERSAL[learned.name])}
-    for key, value in {**default, **WITHOUT_LIMIT, **learned.settings}.items():
-        if value != usual.get(key):
-            words += ["--optimizer-setting", f"{key}={value}".replace("'", '"')]
+    own = {**WITHOUT_LIMIT, **learned.settings}
+    if not settings.get("pretrained"):  # else every setting is named: others would be those of that file
+        default = own_settings(learned.name, {})
+        usual = {**default, **UNIVERSAL[learned.name]}
+        own = {key: value for key, value in {**default, **own}.items() if value != usual[key]}
+    for key, value in own.items():
+        words += ["--optimizer-setting", f"{key}={value}".replace("'", '"')]
     return shlex.join(words)
