@@ -105,11 +105,11 @@ def command(
     if backend == "auto":
         click.echo(f"backend {xp.__name__}, chosen by auto: {why_auto(xp)}")
     if xp.__name__ != "numpy":
-        from l2lnp.benchmarks import gpu_report, on_gpu
+        from l2lnp.benchmarks import gpu_jobs, gpu_measuring, gpu_report
 
         if curves is not None:
             raise InputError("--curves does not apply to --backend cupy")
-        found = on_gpu.measure_on_gpu(xp, jobs or tuple(on_gpu.JOBS), against, repetitions, say)
+        found = gpu_measuring.measure_on_gpu(xp, jobs or tuple(gpu_jobs.JOBS), against, repetitions, say)
         _write(found, gpu_report.markdown(found), json_file, markdown)
         if results is not None:
             click.echo(f"written: {gpu_report.write(found, results)}")

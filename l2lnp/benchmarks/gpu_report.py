@@ -25,7 +25,7 @@ GOALS = (
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Return the tables of `l2lnp.benchmarks.on_gpu.measure_on_gpu`."""
+    """Return the tables of `l2lnp.benchmarks.gpu_measuring.measure_on_gpu`."""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     limits = results["limits"]
     lines = [

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from stand_in.graphs import DEVICE
 
-from l2lnp.benchmarks import gpu_limits, gpu_report, jobs, on_gpu
+from l2lnp.benchmarks import gpu_jobs, gpu_limits, gpu_measuring, gpu_report, jobs
 from l2lnp.benchmarks.measuring import checked
 from l2lnp.benchmarks.opponents import ON_A_GPU as OPPONENTS
 from l2lnp.benchmarks.opponents import opponents_of
@@ -18,11 +18,11 @@ from l2lnp.errors import InputError
 from l2lnp.execution import Execution
 
 TINY = {
-    "sweep-small": (partial(jobs.sweep, "small", Execution(), 4), on_gpu.sweep),
-    "sweep-big": (partial(jobs.sweep, "big", Execution(), 2), on_gpu.sweep),
-    "lstm-1e6": (partial(jobs.lstm_step, 300, Execution()), on_gpu.lstm_step),
-    "training-step": (partial(on_gpu.slstm_step, 4), on_gpu.training_step),
-    "meta-first-order": (partial(jobs.meta, False, Execution(), 2, 4), on_gpu.meta_gradient),
+    "sweep-small": (partial(jobs.sweep, "small", Execution(), 4), gpu_jobs.sweep),
+    "sweep-big": (partial(jobs.sweep, "big", Execution(), 2), gpu_jobs.sweep),
+    "lstm-1e6": (partial(jobs.lstm_step, 300, Execution()), gpu_jobs.lstm_step),
+    "training-step": (partial(gpu_jobs.slstm_step, 4), gpu_jobs.training_step),
+    "meta-first-order": (partial(jobs.meta, False, Execution(), 2, 4), gpu_jobs.meta_gradient),
 }
 FRAMEWORKS = {"torch": "torch", "torch-compile": "torch", "jax": "jax"}
 
@@ -38,7 +38,7 @@ def test_ours_give_the_numbers_of_the_cpu(cupy, name):
 
 
 def test_training_steps_give_the_numbers_of_the_cpu_and_a_graph_takes_few_launches(cupy, monkeypatch):
-    monkeypatch.setattr(on_gpu, "STEPS", 2)
+    monkeypatch.setattr(gpu_jobs, "STEPS", 2)
     make, ours = TINY["training-step"]
     job = make()
     contenders = ours(cupy, job)
@@ -71,7 +71,7 @@ def test_a_meta_gradient_is_that_of_the_cpu_and_one_graph_in_which_nothing_waits
 
 def test_other_numbers_are_not_timed(cupy):
     job = TINY["training-step"][0]()
-    wrong = on_gpu.DeviceContender("wrong", lambda: 1.01 * job.reference()["u"], lambda u: {"u": u})
+    wrong = gpu_jobs.DeviceContender("wrong", lambda: 1.01 * job.reference()["u"], lambda u: {"u": u})
     with pytest.raises(InputError, match="wrong is off by 1"):
         checked(job, [wrong])
 
@@ -103,11 +103,11 @@ def test_frameworks_that_see_no_gpu_are_told(monkeypatch, opponent):
 
 
 def test_times_are_of_one_job(cupy, monkeypatch):
-    contenders = [on_gpu.DeviceContender("a", int, per_call=5), on_gpu.DeviceContender("b", int)]
+    contenders = [gpu_jobs.DeviceContender("a", int, per_call=5), gpu_jobs.DeviceContender("b", int)]
     waited = []
-    contenders[1] = on_gpu.DeviceContender("b", lambda: 7, wait=waited.append)
+    contenders[1] = gpu_jobs.DeviceContender("b", lambda: 7, wait=waited.append)
     monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: 10.0)
-    assert on_gpu.times_ms(cupy, contenders, 2) == [[1.0, 1.0], [1.0, 1.0]]
+    assert gpu_measuring.times_ms(cupy, contenders, 2) == [[1.0, 1.0], [1.0, 1.0]]
     assert set(waited) == {7}
 
 
@@ -128,13 +128,13 @@ def test_goals_are_reached_or_not_or_not_measured():
 
 def test_goals_speak_of_jobs_there_are():
     for goal in gpu_report.GOALS:
-        assert goal.job in on_gpu.JOBS
+        assert goal.job in gpu_jobs.JOBS
 
 
 def test_the_command_writes_a_page_by_date_and_card(cupy, monkeypatch, tmp_path):
-    monkeypatch.setattr(on_gpu, "JOBS", {"lstm-1e6": TINY["lstm-1e6"]})
+    monkeypatch.setattr(gpu_jobs, "JOBS", {"lstm-1e6": TINY["lstm-1e6"]})
     limits = partial(gpu_limits.measure_gpu_limits, n_bytes=64, size=4)
-    monkeypatch.setattr(on_gpu, "measure_gpu_limits", limits)
+    monkeypatch.setattr(gpu_measuring, "measure_gpu_limits", limits)
     options = ["bench", "--backend", "cupy", "--repetitions", "2", "--results", str(tmp_path / "gpu")]
     ended = CliRunner().invoke(commands, options)
     assert ended.exit_code == 0, ended.output

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from l2lnp.benchmarks.on_gpu import DeviceContender, slstm_learner
+from l2lnp.benchmarks.gpu_jobs import DeviceContender, slstm_learner
 from l2lnp.benchmarks.problems import NetworkProblem
 from l2lnp.errors import InputError
 from l2lnp.layers import Activation, Conv2D, FullyConnected

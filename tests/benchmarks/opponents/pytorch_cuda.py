@@ -10,8 +10,8 @@ import torch
 from torch.func import functional_call, grad_and_value
 from torch.nn import functional
 
+from l2lnp.benchmarks.gpu_jobs import DeviceContender
 from l2lnp.benchmarks.jobs import joined
-from l2lnp.benchmarks.on_gpu import DeviceContender
 from l2lnp.benchmarks.problems import NetworkProblem, StepProblem, UnrollProblem
 from l2lnp.errors import InputError
 
