@@ -14,13 +14,14 @@ from l2lnp.kernels.cuda import lstm_adjoint
 from l2lnp.layers import FullyConnected, SoftmaxCrossEntropy
 from l2lnp.memory import default_slstm, largest_network, needed, numbers_per_parameter, numbers_per_sample
 from l2lnp.meta.joint import JointLearner
+from l2lnp.meta.settings import UNIVERSAL
 from l2lnp.network import Sequential
 from l2lnp.networks import find_network
 from l2lnp.optimizers import make_optimizer
 from l2lnp.runs.blocks import Blocks
 from l2lnp.tasks.classification import Batch, Classification
 
-MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "gradient_size", "clock")
+MANY = tuple(UNIVERSAL["slstm"]["features"])
 KINDS = [  # optimizer, settings, T
     ("slstm", {"n_units": (2, 2)}, None),
     ("slstm", {"n_units": (8, 8)}, None),

@@ -30,8 +30,13 @@ UNIVERSAL: Mapping[str, Mapping[str, Any]] = {
     for name, features in {
         "lstm": ["momenta", "signal_share", "gradient_size", "clock"],
         "slstm": [
-            *("momenta", "newton_ratio", "significance"),
-            *("signal_share", "newton_size", "gradient_size", "clock"),
+            "momenta",
+            "newton_ratio",
+            "significance",
+            "signal_share",
+            "newton_size",
+            "gradient_size",
+            "clock",
         ],
     }.items()
 }

@@ -10,6 +10,7 @@ from stand_in.graphs import DEVICE
 from l2lnp.execution import ON_A_GPU, Execution
 from l2lnp.kernels.cuda import lstm as cuda_lstm
 from l2lnp.kernels.cuda import lstm_update, preprocessing, signals
+from l2lnp.meta.settings import UNIVERSAL
 from l2lnp.optimizers import make_optimizer
 from l2lnp.optimizers.base import Context, Inputs
 from l2lnp.optimizers.features import FEATURES, Feature
@@ -25,7 +26,7 @@ LAYOUT = Layout.of_layers(
 )
 CONTEXT = Context(5, 40, 7, 70)
 SMALL = {"n_units": (3, 2), "per": "kind"}
-MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "gradient_size", "clock")
+MANY = tuple(UNIVERSAL["slstm"]["features"])
 KINDS = [
     *({"features": (name,)} for name in FEATURES),
     {},

@@ -7,6 +7,7 @@ from stand_in.graphs import DEVICE
 
 from l2lnp.execution import ON_A_GPU, Execution
 from l2lnp.kernels.cuda import lstm_adjoint, lstm_update_adjoint
+from l2lnp.meta.settings import UNIVERSAL
 from l2lnp.optimizers import make_optimizer
 from l2lnp.optimizers.base import Context, Inputs
 from l2lnp.optimizers.features import FEATURES
@@ -21,7 +22,7 @@ LAYOUT = Layout.of_layers(
 )
 MANY_LAYERS = Layout.of_layers([("fully_connected", {"w": (3,), "b": (1,)}) for _ in range(10)])
 SMALL = {"n_units": (3, 2), "per": "kind"}
-MANY = ("momenta", "newton_ratio", "significance", "signal_share", "newton_size", "gradient_size", "clock")
+MANY = tuple(UNIVERSAL["slstm"]["features"])
 KINDS = [
     {},
     {"features": tuple(FEATURES), "step_unit": "weights", "weight_decay": 0.3, "schedule": "cosine"},

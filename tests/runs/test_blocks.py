@@ -12,6 +12,7 @@ from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import ON_A_GPU, Execution
 from l2lnp.kernels.cuda import products
 from l2lnp.meta.joint import META_LOSSES, JointLearner
+from l2lnp.meta.settings import UNIVERSAL
 from l2lnp.optimizers import make_optimizer
 from l2lnp.runs import captured
 from l2lnp.runs.blocks import STEPS, Blocks
@@ -20,15 +21,7 @@ from l2lnp.tasks.classification import Batch, Classification
 
 N_STEPS = 12
 COORDINATES = {
-    "features": (
-        "momenta",
-        "newton_ratio",
-        "significance",
-        "signal_share",
-        "newton_size",
-        "gradient_size",
-        "clock",
-    ),
+    "features": tuple(UNIVERSAL["slstm"]["features"]),
     "schedule": "cosine",
     "step_unit": "weights",
     "per": "kind",
