@@ -14,7 +14,6 @@ from l2lnp.optimizers.adam import SOAP, Adam
 from l2lnp.optimizers.base import (
     SCHEDULES,
     Context,
-    HandDesigned,
     Inputs,
     Optimizer,
     Phi,
@@ -22,6 +21,7 @@ from l2lnp.optimizers.base import (
     UpdateAdjoint,
 )
 from l2lnp.optimizers.features import FEATURES, Feature
+from l2lnp.optimizers.hand_designed import HandDesigned
 from l2lnp.optimizers.held_curvature import HeldCurvature
 from l2lnp.optimizers.in_basis import InBasis
 from l2lnp.optimizers.lstm import LSTM, SLSTM

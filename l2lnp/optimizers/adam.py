@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.base import (
-    HandDesigned,
     Inputs,
     Phi,
     State,
@@ -16,6 +15,7 @@ from l2lnp.optimizers.base import (
     moving_average,
     sqrt_adjoint,
 )
+from l2lnp.optimizers.hand_designed import HandDesigned
 from l2lnp.scalars import Scalar, like
 
 

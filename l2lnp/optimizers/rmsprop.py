@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from l2lnp.backend import Array, array_module
 from l2lnp.optimizers.base import (
-    HandDesigned,
     Inputs,
     Phi,
     State,
@@ -15,6 +14,7 @@ from l2lnp.optimizers.base import (
     moving_average,
     sqrt_adjoint,
 )
+from l2lnp.optimizers.hand_designed import HandDesigned
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from l2lnp.backend import Array, array_module
-from l2lnp.optimizers.base import HandDesigned, Inputs, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.base import Inputs, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.hand_designed import HandDesigned
 
 
 @dataclass(frozen=True)
