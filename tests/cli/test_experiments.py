@@ -168,8 +168,9 @@ def test_pretrained_lists_and_describes(capsys):
     assert "reads g, and h by hesscale\n" in listed.out
     for name, parts in {
         "slstm": ("--tasks deep-mixture --data-dir DATA --pretrained first/slstm.h5", "step_unit=weights"),
+        "slstm-coordinates": ("--pretrained first/slstm-coordinates.h5", "unit_limit=1.5"),
         # when it was made units had no largest
-        "slstm-coordinates": ("--tasks mixture --data-dir DATA --episodes 300", "unit_limit=1000000000.0"),
+        "lstm-coordinates": ("--optimizer lstm --episodes 300", "unit_limit=1000000000.0"),
     }.items():
         shown = l2lnp(capsys, "pretrained", name).out
         for part in ("sha256:", "MetaSettings(", "[[data]]", "l2lnp meta-train ", *parts):

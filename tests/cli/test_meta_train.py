@@ -55,7 +55,7 @@ def test_the_result_can_train_a_network(tmp_path):
 
 def test_it_goes_on_from_a_learned_optimizer_and_its_settings(tmp_path):
     before = load_learned_optimizer("slstm-coordinates")
-    features = [*before.settings["features"], "gradient_size"]
+    features = [*before.settings["features"], "log_noise"]
     own = ["per=layer", f"features={json.dumps(features)}"]
     start = ["--pretrained", "slstm-coordinates", "--episodes", "1"]
     start += [word for setting in own for word in ("--optimizer-setting", setting)]

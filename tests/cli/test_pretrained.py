@@ -14,10 +14,10 @@ from l2lnp.runs.resolving import own_settings
 
 @pytest.fixture
 def first(tmp_path, monkeypatch):
-    """What slstm and lstm began with, in ``first``: with other settings, all of which the command names."""
+    """What bundled files began with, in ``first``: with other settings, all of which the command names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first").mkdir()
-    for name in ("slstm", "lstm"):
+    for name in ("slstm", "lstm", "slstm-coordinates"):
         learned = load_learned_optimizer(name)
         other = {**learned.settings, "decay": 0.5, "unit_limit": 7.0, "step_unit": "fixed"}
         save_learned_optimizer(tmp_path / "first" / f"{name}.h5", replace(learned, settings=other))
