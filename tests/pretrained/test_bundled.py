@@ -18,9 +18,8 @@ FOR_ANY_NETWORK = {
     "slstm-coordinates": ("coordinates", 0.6),
 }
 FOR_MNIST = ("lstm-mnist", "slstm-mnist")  # the small network; the paper's form, an LSTM for each layer
-PRACTISED_ON = dict.fromkeys(FOR_MNIST, "paper-mnist") | {
-    "lstm-coordinates": "mixture"
-}  # others: deep-mixture
+# The tasks they practised on last; all others: deep-mixture.
+PRACTISED_ON = dict.fromkeys(FOR_MNIST, "paper-mnist") | {"lstm-coordinates": "mixture"}
 
 
 def mean_loss(name, dataset, network_name, batch_size, n_steps=80):
