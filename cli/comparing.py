@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ REPORT = (
     click.option(
         "--out",
         type=click.Path(path_type=Path),
-        help="Folder of the results.  [default: runs/COMMAND-DATA-NETWORK]",
+        help="Folder of the results.  [default: runs/COMMAND-DATA-NETWORK-n]",
     ),
     click.option("--title", help="Of the page and the figures."),
     click.option(
@@ -126,20 +127,42 @@ def compare_and_report(
     default_title
         Of what is run, where --title is not given; empty: by data and network.
     """
+    from l2lnp.experiments.comparison import this_command
+
     out, title, clock = (options.pop(key) for key in ("out", "title", "clock"))
     if source is not None:
         from l2lnp.experiments.results import read_results
 
         comparison = read_results(source)
         comparison.about.update({key: v for key, v in (("title", title), ("clock", clock)) if v})
-        write_report(comparison, out or source)
+        out = out or source
+        _refuse_another(out, comparison.about["command"])
+        write_report(comparison, out)
         return
     data, network = (Path(options[key]).stem for key in ("data", "network"))
-    out = out or Path("runs") / f"{name}-{data}-{network}"
+    command = this_command()
+    out = out or _folder(f"{name}-{data}-{network}", command)
+    _refuse_another(out, command)
     title = title or default_title or f"{data}, {network} network, batch {options['batch_size']}"
     comparison = _run(title, learned, optimizers, **options)
     comparison.about["clock"] = clock or "wall"
     write_report(comparison, out)
+
+
+def _folder(stem: str, command: str) -> Path:
+    """Return the first folder ``runs/STEM-n`` that is free, or holds what the same command wrote before."""
+    from l2lnp.experiments.results import holds_another
+
+    paths = (Path("runs") / f"{stem}-{n}" for n in count(1))
+    return next(path for path in paths if not holds_another(path, command))
+
+
+def _refuse_another(out: Path, command: str) -> None:
+    """Raise `InputError` if ``out`` holds what another command wrote."""
+    from l2lnp.experiments.results import holds_another
+
+    if holds_another(out, command):
+        raise InputError(f"{out} holds the results of another comparison: choose another --out, or remove it")
 
 
 def _run(

@@ -194,7 +194,7 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
     common = plan.common
     return {
         "title": plan.title,
-        "command": command_without_places(sys.argv),
+        "command": this_command(),
         "data": Path(common["data"]).stem,
         "data_fingerprint": data_fingerprint(common["data"], common.get("data_dir")),
         "network": Path(common["network"]).stem,
@@ -215,6 +215,11 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
             "system": f"{platform.system()} {platform.machine()}",
         },
     }
+
+
+def this_command() -> str:
+    """Return the command line of this process as it can be repeated elsewhere."""
+    return command_without_places(sys.argv)
 
 
 def command_without_places(arguments: Sequence[str]) -> str:

@@ -60,6 +60,17 @@ def write_results(folder: Path, comparison: Comparison) -> None:
     replace_file(folder / "comparison.json", text.encode() + b"\n")
 
 
+def holds_another(folder: Path, command: str) -> bool:
+    """Return whether ``folder`` holds the results of a comparison, and not of that by ``command``."""
+    path = folder / "comparison.json"
+    if not path.exists():
+        return False
+    try:
+        return bool(json.loads(read_text(path))["command"] != command)
+    except (ValueError, LookupError, TypeError):
+        return True
+
+
 def read_results(folder: Path) -> Comparison:
     """Return what `write_results` wrote.
 

@@ -82,6 +82,30 @@ def test_a_second_comparison_runs_nothing_anew(capsys, folder, undrawn):
     assert (folder / "first" / "seeds.csv").read_bytes() == (folder / "second" / "seeds.csv").read_bytes()
 
 
+def test_nothing_is_written_over_another_comparison(capsys, folder, undrawn, monkeypatch):
+    def compared(*words):
+        command = [*COMPARE, "--optimizers", "none", *words]
+        monkeypatch.setattr("sys.argv", ["l2lnp", *command])
+        return l2lnp(capsys, *command)
+
+    def numbers():
+        return {path: path.read_bytes() for path in (folder / "runs").rglob("*.csv")}
+
+    compared()
+    first = numbers()
+    assert {path.parent.name for path in first} == {"compare-digits-small-1"}
+    compared()  # the same again: to the same place
+    assert numbers() == first
+    compared("--seeds", "3")
+    assert numbers().items() > first.items()
+    assert {path.parent.name for path in numbers()} == {"compare-digits-small-1", "compare-digits-small-2"}
+    for words in (["--seeds", "4"], ["--from", "runs/compare-digits-small-2"]):
+        before, ended = numbers(), compared(*words, "--out", "runs/compare-digits-small-1")
+        assert ended.code == 2
+        assert "runs/compare-digits-small-1 holds the results of another comparison: choose" in ended.err
+        assert numbers() == before
+
+
 def jobs_in(cache):
     return len(list(cache.glob("*.h5")))
 
