@@ -33,9 +33,11 @@ REPORT = (
     ),
     click.option(
         "--from",
-        "source",
+        "sources",
+        multiple=True,
         type=click.Path(path_type=Path),
         help="Run nothing: write page and figures anew from the CSV and JSON files in this folder. "
+        "Repeated, the results are joined; they may differ in their seeds alone. "
         "Of the other options only --out, --title and --clock count.",
     ),
 )
@@ -114,7 +116,7 @@ def compare_and_report(
     name: str,
     learned: Sequence[Learned],
     optimizers: tuple[str, ...] | None,
-    source: Path | None,
+    sources: tuple[Path, ...],
     default_title: str = "",
     **options: Any,
 ) -> None:
@@ -130,14 +132,8 @@ def compare_and_report(
     from l2lnp.experiments.comparison import this_command
 
     out, title, clock = (options.pop(key) for key in ("out", "title", "clock"))
-    if source is not None:
-        from l2lnp.experiments.results import read_results
-
-        comparison = read_results(source)
-        comparison.about.update({key: v for key, v in (("title", title), ("clock", clock)) if v})
-        out = out or source
-        _refuse_another(out, comparison.about["command"])
-        write_report(comparison, out)
+    if sources:
+        _report_again(name, sources, out, title, clock)
         return
     data, network = (Path(options[key]).stem for key in ("data", "network"))
     command = this_command()
@@ -146,6 +142,26 @@ def compare_and_report(
     title = title or default_title or f"{data}, {network} network, batch {options['batch_size']}"
     comparison = _run(title, learned, optimizers, **options)
     comparison.about["clock"] = clock or "wall"
+    write_report(comparison, out)
+
+
+def _report_again(
+    name: str, sources: tuple[Path, ...], out: Path | None, title: str | None, clock: str | None
+) -> None:
+    """Write page and figures of what stands in ``sources``: in place if that is one folder."""
+    from l2lnp.experiments.comparison import this_command
+    from l2lnp.experiments.joining import join
+    from l2lnp.experiments.results import read_results
+
+    comparison, *others = map(read_results, sources)
+    if others:
+        comparison = join([comparison, *others], this_command())
+    else:
+        out = out or sources[0]
+    about = comparison.about
+    about.update({key: value for key, value in (("title", title), ("clock", clock)) if value})
+    out = out or _folder(f"{name}-{about['data']}-{about['network']}", about["command"])
+    _refuse_another(out, about["command"])
     write_report(comparison, out)
 
 

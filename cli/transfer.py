@@ -51,7 +51,7 @@ def command(
     from l2lnp.experiments.transfer import file_by_kind, layout_of
 
     asked: list[Learned] = []
-    if options["source"] is None:
+    if not options["sources"]:
         layout = layout_of(options["data"], options["data_dir"], learned_on)
         for one in (Learned.parse(text) for text in learned or DEFAULT_LEARNED):
             if one.file is not None:

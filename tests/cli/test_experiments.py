@@ -82,6 +82,22 @@ def test_a_second_comparison_runs_nothing_anew(capsys, folder, undrawn):
     assert (folder / "first" / "seeds.csv").read_bytes() == (folder / "second" / "seeds.csv").read_bytes()
 
 
+def test_seeds_that_ran_apart_are_joined_to_what_they_are_together(capsys, folder, undrawn):
+    apart = {"a": ("--seeds", "2"), "b": ("--seeds", "2", "--first-seed", "2"), "whole": ("--seeds", "4")}
+    for out, words in apart.items():
+        assert l2lnp(capsys, *COMPARE, *words, "--out", out).code == 0
+    ended = l2lnp(capsys, "compare", "--from", "b", "--from", "a", "--out", "joined", "--title", "All")
+    assert ended.out.startswith("# All\n")
+    assert "4 seeds (0, 1, 2, 3)" in ended.out
+    for table in ("seeds", "curves", "errors"):
+        joined, whole = (folder / out / f"{table}.csv" for out in ("joined", "whole"))
+        assert joined.read_bytes() == whole.read_bytes()
+    ended = l2lnp(capsys, "compare", "--from", "a", "--from", "whole")
+    assert ended.code == 2
+    assert "seed 0 is in two of the results to be joined" in ended.err
+    assert not (folder / "runs" / "compare-digits-small-1").exists()
+
+
 def test_nothing_is_written_over_another_comparison(capsys, folder, undrawn, monkeypatch):
     def compared(*words):
         command = [*COMPARE, "--optimizers", "none", *words]
