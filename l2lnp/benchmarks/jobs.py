@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,6 +20,7 @@ from l2lnp.benchmarks.problems import (
     unroll_problem,
 )
 from l2lnp.execution import Execution
+from l2lnp.kernels import numba_version
 from l2lnp.layers import Conv2D
 from l2lnp.meta.joint import JointLearner
 from l2lnp.meta.unroll import meta_gradient, unroll
@@ -141,11 +143,25 @@ def lstm_step(n_coordinates: int, execution: Execution) -> Job:
         f"lstm-{n_coordinates:.0e}".replace("e+0", "e"),
         f"LSTM step over {n_coordinates:,} coordinates",
         problem,
-        (Contender("l2lnp", step, numbers, n_coordinates * step_flops(4)),),
+        (Contender("l2lnp", step, numbers, n_coordinates * step_flops(4)), *_by_numpy_alone(step, numbers)),
         lambda: numbers(step()),
         {"u": 1e-4, "state": 1e-4},
         4.0 * n_coordinates * (2 * n_rows + 3),
     )
+
+
+def _by_numpy_alone(run: Callable[[], Any], numbers: Callable[[Any], Numbers]) -> list[Contender]:
+    """Return, where Numba is installed, the contender that does without it."""
+
+    def alone() -> Any:
+        before = os.environ.get("L2LNP_NUMBA", "")
+        os.environ["L2LNP_NUMBA"] = "0"
+        try:
+            return run()
+        finally:
+            os.environ["L2LNP_NUMBA"] = before
+
+    return [Contender("l2lnp, NumPy alone", alone, numbers)] if numba_version() else []
 
 
 def step_flops(n_features: int) -> int:
@@ -157,15 +173,20 @@ def meta(exact: bool, execution: Execution, n_steps: int = UNROLL_LENGTH, batch_
     """Return the job of one unroll and its meta-gradient, first-order or exact."""
     problem = unroll_problem(n_steps, execution, exact, "lstm", batch_size)
     with_h = unroll_problem(n_steps, execution, exact, "slstm", batch_size)
+
+    def numbers(phi: Phi) -> Numbers:
+        return {"a_phi": joined(phi)}
+
     return Job(
         "meta-exact" if exact else "meta-first-order",
         f"{'exact' if exact else 'first-order'} meta-gradient, {n_steps} steps on SMALL, batch {batch_size}",
         problem,
         (
-            Contender("l2lnp", lambda: run_unroll(problem), lambda phi: {"a_phi": joined(phi)}),
+            Contender("l2lnp", lambda: run_unroll(problem), numbers),
             Contender("l2lnp, with h", lambda: run_unroll(with_h)),
+            *_by_numpy_alone(lambda: run_unroll(problem), numbers),
         ),
-        lambda: {"a_phi": joined(run_unroll(problem))},
+        lambda: numbers(run_unroll(problem)),
         {"a_phi": 1e-3},
     )
 

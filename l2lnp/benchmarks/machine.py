@@ -17,7 +17,7 @@ from l2lnp.kernels.lstm import BLOCK, Sizes, product
 from l2lnp.version import VERSION
 
 _IN_CACHE = 50_000  # float32 elements of an array that stays in the second cache
-_LIBRARIES = ("numpy", "scipy", "torch", "backpack-for-pytorch", "jax", "jaxlib")
+_LIBRARIES = ("numpy", "scipy", "numba", "torch", "backpack-for-pytorch", "jax", "jaxlib")
 
 
 class Limits(NamedTuple):

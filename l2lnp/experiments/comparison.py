@@ -20,6 +20,7 @@ from l2lnp.experiments.job import Job, Result, data_fingerprint
 from l2lnp.experiments.running import Runner
 from l2lnp.experiments.tuned import Tuned
 from l2lnp.experiments.tuning import check_reported
+from l2lnp.kernels import numba_version
 from l2lnp.runs.resolving import resolve
 from l2lnp.version import VERSION
 
@@ -212,6 +213,7 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
             "l2lnp": VERSION,
             "python": platform.python_version(),
             "numpy": metadata.version("numpy"),
+            "numba": numba_version() or "none",
             "system": f"{platform.system()} {platform.machine()}",
         },
     }

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l2lnp.backend import Array, array_module
+from l2lnp.kernels import compiled_for
 from l2lnp.workspace import Fresh
 
 BLOCK = 256  # columns that BLAS multiplies by a gate matrix without packing them first
@@ -210,6 +211,9 @@ def _blocks(x: Array) -> Array:
 
 def cell(gates: Array, before: Array, after: Array, tanh: Array, hidden: Array) -> None:
     """c' = f c + i n and hidden' = 2 o tanh(c'), from pre-activations that become [2 i; 2 f; 2 o; n]."""
+    if loops := compiled_for(gates):
+        loops.cell(gates, before, after, tanh, hidden)
+        return
     xp, s = array_module(gates), len(tanh)
     xp.tanh(gates, out=gates)
     gates[: 3 * s] += 1.0

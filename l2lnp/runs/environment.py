@@ -12,6 +12,7 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from l2lnp.execution import available_cores
+from l2lnp.kernels import numba_version
 from l2lnp.runs.settings import TrainSettings
 from l2lnp.version import VERSION
 
@@ -26,6 +27,7 @@ def describe_environment(settings: TrainSettings, step: int) -> dict[str, Any]:
         "numpy": metadata.version("numpy"),
         "scipy": metadata.version("scipy"),
         "h5py": metadata.version("h5py"),
+        "numba": numba_version(),
         "cupy": _cupy_version(),
         "backend": settings.backend,
         "device": _device(settings.backend),

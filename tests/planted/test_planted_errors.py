@@ -7,6 +7,7 @@ from .planting import Planted, assert_caught
 LAYERS = ("tests/layers",)
 EKFAC = "tests/test_curvature.py::test_ekfac_is_the_mean_square_of_the_turned_gradients_of_single_samples"
 GRAPHS = "tests/runs/test_blocks.py::test_a_graph_between_two_refreshes_of_the_basis"
+COMPILED = ("tests/kernels/test_compiled.py",)
 KERNELS = ("tests/kernels/test_convolution.py",)
 
 PLANTED = [
@@ -28,6 +29,8 @@ PLANTED = [
         "g_b_squared = signs * (g_y**2).sum(1)",
         LAYERS,
     ),
+    Planted("a gate that keeps too much", "kernels/compiled.py", "* (f_k * c[k]", "* (i_k * c[k]", COMPILED),
+    Planted("slope of another gate", "kernels/compiled.py", "(_TWO - f[k]) *", "(_TWO - i[k]) *", COMPILED),
     Planted("transposed tap", "kernels/windows.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
     Planted("kernel not turned", "kernels/convolution.py", "[:, :, ::-1, ::-1]", "[:, :, ::-1]", KERNELS),
     Planted(
@@ -344,4 +347,6 @@ PLANTED = [
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)
 def test_a_planted_error_is_caught(planted, tmp_path):
+    if planted.tests == COMPILED:
+        pytest.importorskip("numba", reason="Numba is not installed (extra 'fast')")
     assert_caught(planted, tmp_path)
