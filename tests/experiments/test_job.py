@@ -67,7 +67,8 @@ def test_a_job_on_a_device_measures_and_diverges_at_the_same_steps(cupy):
         on_host, on_device = (run_job(job(30, (1, 5, 30), backend=b, **given)) for b in ("numpy", "cupy"))
         np.testing.assert_array_equal(on_device.restarts, on_host.restarts)
         np.testing.assert_array_equal(np.isfinite(on_device.losses), np.isfinite(on_host.losses))
-        np.testing.assert_allclose(on_device.errors, on_host.errors, atol=0.02)
+        # of a network that is going astray, rounding decides some pictures
+        np.testing.assert_allclose(on_device.errors, on_host.errors, atol=0.02 if "h" not in given else 0.05)
 
 
 def test_another_seed_gives_other_weights():
