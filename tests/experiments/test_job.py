@@ -62,13 +62,14 @@ def test_a_job_on_a_device_waits_once_in_a_block_of_steps(cupy):
 def test_a_job_on_a_device_measures_and_diverges_at_the_same_steps(cupy):
     given_up = {"optimizer": "sgd", "learning_rate": 1e30}
     # in coordinates: in the basis directions without a gradient turn by rounding, and the first steps differ
-    in_coordinates = {"pretrained": "slstm-coordinates", "joint": False, "h": "zero"}
+    in_coordinates = {"optimizer": "slstm", "pretrained": "slstm-coordinates", "joint": False, "h": "zero"}
     for given in ({"optimizer": "adam"}, given_up, in_coordinates):
         on_host, on_device = (run_job(job(30, (1, 5, 30), backend=b, **given)) for b in ("numpy", "cupy"))
         np.testing.assert_array_equal(on_device.restarts, on_host.restarts)
         np.testing.assert_array_equal(np.isfinite(on_device.losses), np.isfinite(on_host.losses))
-        # of a network that is going astray, rounding decides some pictures
-        np.testing.assert_allclose(on_device.errors, on_host.errors, atol=0.02 if "h" not in given else 0.05)
+        # of networks that go astray, whose numbers overflow, rounding decides some pictures
+        atol = 0.02 if given["optimizer"] == "adam" else 0.05
+        np.testing.assert_allclose(on_device.errors, on_host.errors, atol=atol)
 
 
 def test_another_seed_gives_other_weights():
