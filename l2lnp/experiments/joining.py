@@ -9,9 +9,8 @@ from l2lnp.errors import InputError
 from l2lnp.experiments.comparison import Comparison
 
 _MAY_DIFFER = ("title", "command", "seeds", "clock", "environment")
-_FORMER = {
-    "backend": "numpy"
-}  # what is meant where nothing is said, as on pages made before it was asked for
+# What is meant where nothing is said, as on pages made before it was asked for.
+_FORMER = {"backend": "numpy"}
 
 
 def join(parts: Sequence[Comparison], command: str) -> Comparison:
@@ -28,13 +27,13 @@ def join(parts: Sequence[Comparison], command: str) -> Comparison:
         If the parts do not compare the same, or a seed is in two of them.
     """
     first = parts[0].about
-    for other in (part.about for part in parts[1:]):
+    for number, (other, *_) in enumerate(parts[1:], 2):
         keys = (first | other).keys() - {*_MAY_DIFFER}
         odd = sorted(key for key in keys if _said(first, key) != _said(other, key))
         if odd:
             raise InputError(
-                f"results can be joined if they differ in their seeds alone: '{first['command']}' and "
-                f"'{other['command']}' differ in {', '.join(odd)}"
+                "results can be joined if they differ in their seeds alone: "
+                f"numbers 1 and {number} of these differ in {', '.join(odd)}"
             )
     seeds = [seed for part in parts for seed in part.about["seeds"]]
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
