@@ -2,7 +2,7 @@
 
 A module of this package works on NumPy and on CuPy arrays alike; its twin does the same in
 CUDA kernels. ``L2LNP_CUDA_KERNELS=0`` in the environment leaves the twins aside, so that the
-two can be compared on a GPU. Where Numba is installed, the LSTM's cell is compiled for NumPy's arrays too
+two can be compared on a GPU. Where Numba is installed, the LSTM is compiled for NumPy's arrays too
 (`l2lnp.kernels.compiled`); ``L2LNP_NUMBA=0`` leaves that aside.
 """
 

@@ -12,7 +12,8 @@ tanh serves all four gates, and the outer half of the output gate is left away, 
 hidden states in these blocks are doubled; weights that read them are halved. `fold` makes such
 derived weights from the canonical ones, and `unfold` takes their cotangents back.
 
-The functions run on NumPy and CuPy arrays, float32 and float64.
+The functions run on NumPy and CuPy arrays, float32 and float64. Where Numba is installed,
+`l2lnp.kernels.compiled` does the same for NumPy's in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels import compiled_for
 from l2lnp.workspace import Fresh
 
 BLOCK = 256  # columns that BLAS multiplies by a gate matrix without packing them first
@@ -211,9 +211,6 @@ def _blocks(x: Array) -> Array:
 
 def cell(gates: Array, before: Array, after: Array, tanh: Array, hidden: Array) -> None:
     """c' = f c + i n and hidden' = 2 o tanh(c'), from pre-activations that become [2 i; 2 f; 2 o; n]."""
-    if loops := compiled_for(gates):
-        loops.cell(gates, before, after, tanh, hidden)
-        return
     xp, s = array_module(gates), len(tanh)
     xp.tanh(gates, out=gates)
     gates[: 3 * s] += 1.0

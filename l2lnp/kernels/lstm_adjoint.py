@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels import compiled_for
 from l2lnp.kernels.lstm import Sizes, Tape, Weights, parts, product
 from l2lnp.workspace import Fresh
 
@@ -97,9 +96,6 @@ def cell_adjoint(
     The gates' slopes are taken into the products above: with b = a_c' / 2, they are
     (2 - o) hidden' a_hidden', (2 - i) i n b, (i - n i n) b and (2 - f) c f b.
     """
-    if loops := compiled_for(gates):
-        loops.cell_adjoint(gates, before, tanh, hidden, a_hidden, a_cell, a_gates)
-        return
     xp, s = array_module(gates), len(tanh)
     i, f, o, n = gates.reshape(4, s, -1)
     a_i, a_f, a_o, a_n = a_gates.reshape(4, s, -1)

@@ -90,7 +90,9 @@ def cut(layout: Layout, per: str, size: int, multiple: int) -> Sequence[Chunk]:
 
 
 def join(layout: Layout, chunks: Sequence[Chunk], n_chunks: int) -> list[Span]:
-    """Join ``n_chunks`` chunks at a time."""
-    joined = [chunks[i : i + n_chunks] for i in range(0, len(chunks), n_chunks)]
+    """Join at most ``n_chunks`` chunks at a time, about as many each time."""
+    n_spans = -(-len(chunks) // n_chunks)
+    bounds = [len(chunks) * i // n_spans for i in range(n_spans + 1)]
+    joined = [chunks[start:stop] for start, stop in pairwise(bounds)]
     ends = [slice(run[0].coordinates.start, run[-1].coordinates.stop) for run in joined]
     return [Span(run, span, Segments.of(layout, span)) for run, span in zip(joined, ends, strict=True)]

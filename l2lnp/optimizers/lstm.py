@@ -17,7 +17,7 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
@@ -28,7 +28,7 @@ import numpy as np
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
-from l2lnp.kernels import lstm, lstm_adjoint, twin
+from l2lnp.kernels import compiled_for, lstm, lstm_adjoint, twin
 from l2lnp.kernels.lstm import BLOCK, Sizes, Weights
 from l2lnp.optimizers import lstm_update, lstm_update_adjoint, preprocessing
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
@@ -188,12 +188,12 @@ class LSTM(Optimizer):
     def _made(self, phi: Phi, state: State, inputs: Inputs, theta: Array | None) -> tuple[Array, State]:
         """Return theta after the step, or u (P,) where no theta is given, and the next state."""
         inputs, t, xp = self._checked(inputs), state["t"] + 1, array_module(inputs.g)
-        seen, before, spans = self._observe(state["moments"], t, inputs), self._lstm(state), self._spans(1)
+        seen, before = self._observe(state["moments"], t, inputs), self._lstm(state)
         after = self._execution.workspace.lend(before.shape, before)
         step = self._step(self._fold(phi), t, inputs, seen, before, after, xp.empty_like(inputs.g))
         if theta is not None:
             step = step._replace(theta=theta, kept=self.kept(inputs.context))
-        kernels = twin(lstm_update, inputs.g)
+        kernels, spans = twin(lstm_update, inputs.g), self._spans(1, inputs.g)
         self._execution.map(lambda index: kernels.update(step, spans[index], self._space()), len(spans))
         return step.result, {"moments": seen.moments, "lstm": after, "chunk": state["chunk"], "t": t}
 
@@ -332,29 +332,17 @@ class LSTM(Optimizer):
         """
         xp, weights, before = array_module(*a_u), self._fold(phi), self._lstm(state)
         scales = [self._scales(inputs, seen) for inputs, seen in zip(steps, observed, strict=True)]
-        spans, kernels, adjoint = self._spans(len(steps)), twin(lstm, before), twin(lstm_adjoint, before)
+        spans = self._spans(len(steps), before)
+        walk = self._walk_in_loops if compiled_for(before) else self._walk
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(before)
 
         def run(index: int) -> list[Weights]:
-            span, space, a = spans[index], self._space(), []
+            span = spans[index]
             rows = self._rows(span, state, steps, observed)
-            a_heads = [
-                span.tensors.spread(scale) * a_u_t[span.coordinates]
-                for scale, a_u_t in zip(scales, a_u, strict=True)
-            ]
-            for chunk, tape in tapes(self._sizes, span, len(steps), before, space):
-                inside, mine, a_outputs = span.place(chunk), weights[chunk.group], []
-                kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows))
-                for t, a_head in enumerate(a_heads):
-                    tape.features(t)[...] = rows[t, :, inside]
-                    output = kernels.advance(mine, tape, t)
-                    a_outputs.append(self._head_adjoint(output, a_head[inside]))
-                if outputs is not None:
-                    outputs[chunk.coordinates] = headed(self.head, output)
-                a_features = None if a_rows is None else a_rows[None, :, chunk.coordinates]
-                a_chunk = chunk.of(a_lstm, self._n_rows)
-                a.append(adjoint.reverse(self._sizes, mine, tape, a_outputs, a_chunk, space, a_features))
-            return a
+            a_heads = xp.empty((len(steps), span.n), before.dtype)
+            for a_head, scale, a_u_t in zip(a_heads, scales, a_u, strict=True):
+                a_head[...] = span.tensors.spread(scale) * a_u_t[span.coordinates]
+            return list(walk(weights, span, rows, a_heads, before, a_lstm, a_rows, outputs))
 
         sums: dict[str, Weights] = {}
         for span, of_chunks in zip(spans, self._execution.map(run, len(spans)), strict=True):
@@ -364,6 +352,55 @@ class LSTM(Optimizer):
                     a if total is None else Weights(*(x + y for x, y in zip(total, a, strict=True)))
                 )
         return self._of_groups(sums), a_lstm
+
+    def _walk(
+        self,
+        weights: Mapping[str, Any],
+        span: Span,
+        rows: Array,
+        a_heads: Array,
+        before: Array,
+        a_lstm: Array,
+        a_rows: Array | None,
+        outputs: Array | None,
+    ) -> Iterator[Weights]:
+        """Make the steps on each chunk of ``span``, go back, and yield the cotangents of its weights."""
+        kernels, adjoint, space = twin(lstm, before), twin(lstm_adjoint, before), self._space()
+        for chunk, tape in tapes(self._sizes, span, len(rows), before, space):
+            inside, mine, a_outputs = span.place(chunk), weights[chunk.group], []
+            kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows))
+            for t, a_head in enumerate(a_heads):
+                tape.features(t)[...] = rows[t, :, inside]
+                output = kernels.advance(mine, tape, t)
+                a_outputs.append(self._head_adjoint(output, a_head[inside]))
+            if outputs is not None:
+                outputs[chunk.coordinates] = headed(self.head, output)
+            a_features = None if a_rows is None else a_rows[None, :, chunk.coordinates]
+            a_chunk = chunk.of(a_lstm, self._n_rows)
+            yield adjoint.reverse(self._sizes, mine, tape, a_outputs, a_chunk, space, a_features)
+
+    def _walk_in_loops(
+        self,
+        weights: Mapping[str, Any],
+        span: Span,
+        rows: Array,
+        a_heads: Array,
+        before: Array,
+        a_lstm: Array,
+        a_rows: Array | None,
+        outputs: Array | None,
+    ) -> Iterator[Weights]:
+        """Do what `_walk` does in compiled loops."""
+        loops, is_tanh, none = compiled_for(before), self.head == "tanh", np.empty((0, 1, 0), before.dtype)
+        scratch = self._space().empty("steps", (loops.scratch_of_steps(self._sizes, len(rows)),), before)
+        wanted = (none[:, 0], none) if a_rows is None or outputs is None else (outputs[None], a_rows[None])
+        for chunk in span.chunks:
+            columns = (span.place(chunk).start, chunk.coordinates.start)
+            states = (chunk.of(state, self._n_rows) for state in (before, a_lstm))
+            a = loops.there_and_back(
+                weights[chunk.group], rows, a_heads, is_tanh, *columns, *states, *wanted, scratch
+            )
+            yield Weights(*a)
 
     def _rows(self, span: Span, state: State, steps: Sequence[Inputs], observed: Sequence[Observed]) -> Array:
         """Return the features (T, F, n) of all steps over a span, in the arena."""
@@ -460,16 +497,25 @@ class LSTM(Optimizer):
     def _chunks(self) -> Sequence[Chunk]:
         return cut(self.layout, self.per, self._execution.chunk, BLOCK)
 
-    def _spans(self, n_steps: int) -> Sequence[Span]:
-        """Return the spans; their chunks are smaller where many steps are kept, for the sake of the tape."""
-        if n_steps not in self._spans_by_steps:
-            size = max(BLOCK, self._execution.chunk * STEPS_OF_A_CHUNK // n_steps // BLOCK * BLOCK)
-            chunks = [piece for chunk in self._chunks for piece in chunk.cut(size)]
-            self._spans_by_steps[n_steps] = join(self.layout, chunks, CHUNKS_OF_SPAN)
-        return self._spans_by_steps[n_steps]
+    def _spans(self, n_steps: int, like: Array) -> Sequence[Span]:
+        """Return the spans: the more steps are kept, the fewer coordinates, and smaller chunks.
+
+        Compiled loops cut chunks by themselves.
+        """
+        share, is_compiled = STEPS_OF_A_CHUNK / n_steps, compiled_for(like) is not None
+        key = (n_steps, is_compiled)
+        if key not in self._spans_by_steps:
+            chunks, n_chunks = self._chunks, CHUNKS_OF_SPAN
+            if is_compiled:
+                n_chunks = max(1, round(n_chunks * min(1.0, share)))
+            else:
+                size = max(BLOCK, int(self._execution.chunk * share) // BLOCK * BLOCK)
+                chunks = [piece for chunk in chunks for piece in chunk.cut(size)]
+            self._spans_by_steps[key] = join(self.layout, chunks, n_chunks)
+        return self._spans_by_steps[key]
 
     @cached_property
-    def _spans_by_steps(self) -> dict[int, Sequence[Span]]:
+    def _spans_by_steps(self) -> dict[tuple[int, bool], Sequence[Span]]:
         return {}
 
     def _space(self) -> Workspace:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from l2lnp.backend import Array, array_module
-from l2lnp.kernels import lstm, twin
+from l2lnp.kernels import compiled_for, lstm, twin
 from l2lnp.kernels.lstm import Sizes, Tape
 from l2lnp.optimizers.base import Inputs, moved
 from l2lnp.optimizers.chunks import Chunk, Span
@@ -57,12 +57,18 @@ def update(step: Step, span: Span, space: Fresh) -> None:
     moments = step.moments[:, here]
     step.preprocessing.fill(rows, moments, step.t, inputs, step.statistics, span.tensors)
     output = step.result[here]
-    for chunk, tape in tapes(step.sizes, span, 1, step.result, space, is_kept=False):
-        after = chunk.of(step.after, step.n_rows)
-        kernels.begin(step.sizes, tape, chunk.of(step.before, step.n_rows), after)
-        tape.features(0)[...] = rows[:, span.place(chunk)]
-        output[span.place(chunk)] = kernels.advance(step.weights[chunk.group], tape, 0)
-        kernels.end(step.sizes, tape, after)
+    if loops := compiled_for(output):
+        for chunk in span.chunks:
+            inside, states = span.place(chunk), (chunk.of(a, step.n_rows) for a in (step.before, step.after))
+            scratch = space.empty("step", (loops.scratch_of_step(step.sizes, chunk.n),), output)
+            loops.step(step.weights[chunk.group], rows, inside.start, *states, output[inside], scratch)
+    else:
+        for chunk, tape in tapes(step.sizes, span, 1, step.result, space, is_kept=False):
+            after = chunk.of(step.after, step.n_rows)
+            kernels.begin(step.sizes, tape, chunk.of(step.before, step.n_rows), after)
+            tape.features(0)[...] = rows[:, span.place(chunk)]
+            output[span.place(chunk)] = kernels.advance(step.weights[chunk.group], tape, 0)
+            kernels.end(step.sizes, tape, after)
     scales = scales_of(step.factor, step.units, output, len(step.tensors.sizes))
     u = span.tensors.spread(scales) * headed(step.head, output)
     output[...] = u if step.theta is None else moved(step.theta[here], step.kept, u)

@@ -1,19 +1,26 @@
 """The loops compiled by Numba against NumPy's passes in float64."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from lstm_problem import problem
 
 from l2lnp.benchmarks.problems import step_problem
 from l2lnp.execution import Execution
 from l2lnp.kernels import compiled_for, lstm, lstm_adjoint
+from l2lnp.optimizers import SLSTM
+from l2lnp.tree import Layout
 from l2lnp.workspace import Workspace
 
 compiled = pytest.importorskip("l2lnp.kernels.compiled", reason="Numba is not installed (extra 'fast')")
 
 SINGLE = np.zeros(1, np.float32)
+LAYOUT = Layout.of_layers(
+    [("conv", {"w": (8, 40), "b": (8,)}), ("fully_connected", {"w": (30, 25)}), ("conv", {"b": (3,)})]
+)
 
 
 def tanh(x):
@@ -39,40 +46,91 @@ def cell_arrays(rng, s=3, n=301):
     return [a.astype(np.float32).astype(float) for a in (gates, cells, *np.zeros((3, s, n)))]
 
 
-def part_of_a_wider_one(a):
-    n = a.shape[1]
-    part = np.zeros((len(a), 3 * n), np.float32)[:, n : 2 * n]
-    part[...] = a
-    return part
+def agree(numpy, loops, arrays, atol):
+    """Run ``numpy`` on arrays in float64, and ``loops`` in float32, and compare what became of them."""
+    single = [a.astype(np.float32) for a in arrays]
+    numpy(*arrays)
+    loops(*single)
+    for a, b in zip(arrays, single, strict=True):
+        np.testing.assert_allclose(b, a, rtol=2e-6, atol=atol)
 
 
-@pytest.fixture(params=[np.float32, part_of_a_wider_one], ids=["whole", "part"])
-def agree(request):
-    """The function that runs another on arrays by NumPy in float64, and by Numba, and compares them."""
-
-    def run(function, arrays, atol):
-        single = [request.param(a) for a in arrays]
-        assert compiled_for(arrays[0]) is None
-        assert compiled_for(single[0]) is compiled
-        function(*arrays)
-        function(*single)
-        for a, b in zip(arrays, single, strict=True):
-            np.testing.assert_allclose(b, a, rtol=2e-6, atol=atol)
-
-    return run
+def test_the_cell():
+    agree(lstm.cell, compiled.cell, cell_arrays(np.random.default_rng(0)), 1e-6)
 
 
-def test_the_cell(agree):
-    agree(lstm.cell, cell_arrays(np.random.default_rng(0)), 1e-6)
-
-
-def test_the_adjoint_of_the_cell(agree):
+def test_the_adjoint_of_the_cell():
     rng = np.random.default_rng(0)
     gates, before, after, tanh_after, hidden = cell_arrays(rng)
     lstm.cell(gates, before, after, tanh_after, hidden)
     a_hidden, a_cell = rng.normal(size=(2, *hidden.shape))
     arrays = [gates, before, tanh_after, hidden, a_hidden, a_cell, np.zeros_like(gates)]
-    agree(lambda *arrays: lstm_adjoint.cell_adjoint(*arrays, Workspace()), arrays, 3e-6)
+    agree(
+        lambda *arrays: lstm_adjoint.cell_adjoint(*arrays, Workspace()), compiled.cell_adjoint, arrays, 3e-6
+    )
+
+
+def both(optimizer, n_steps, run):
+    """Return what ``run`` gives in float64 by NumPy and in float32 by loops, as lists of arrays."""
+    results = []
+    for dtype in (np.float64, np.float32):
+        arguments = problem(optimizer, n_steps, dtype)
+        assert (compiled_for(arguments[1]["lstm"]) is compiled) == (dtype == np.float32)
+        results.append([np.asarray(a) for a in run(*arguments)])
+    return zip(*results, strict=True)
+
+
+def close(exact, single):
+    np.testing.assert_allclose(single, exact, rtol=1e-4, atol=2e-5 * np.abs(exact).max())
+
+
+@pytest.fixture(params=[("tanh", 300), ("linear", 2048)], ids=["tanh, small chunks", "linear, one chunk"])
+def optimizer(request):
+    """An LSTM over pieces of 256 coordinates and shorter ones, with layers of unlike sizes."""
+    head, chunk = request.param
+    execution = Execution(chunk=chunk, threads=2)
+    return SLSTM(LAYOUT, head=head, per="kind", n_units=(4, 3), execution=execution)
+
+
+def test_a_step(optimizer):
+    def run(phi, state, steps, a_u, a_state):
+        u, after = optimizer.update(phi, state, steps[0])
+        return u, optimizer.coordinatewise(after)
+
+    for exact, single in both(optimizer, 1, run):
+        close(exact, single)
+
+
+@pytest.mark.parametrize("n_steps", [1, 5])
+def test_several_steps_there_and_back(optimizer, n_steps):
+    def run(*arguments):
+        a_phi, a_state = optimizer.unroll_adjoint(*arguments)
+        return *a_phi.values(), optimizer.coordinatewise(a_state | {"chunk": arguments[1]["chunk"]})
+
+    for exact, single in both(optimizer, n_steps, run):
+        close(exact, single)
+
+
+def test_a_step_there_and_back_to_what_it_read(optimizer):
+    def run(phi, state, steps, a_u, a_state):
+        a = optimizer.update_adjoint(phi, state, steps[0], a_u[0], a_state)
+        return *a.phi.values(), a.state["lstm"], a.state["moments"], a.g, a.h
+
+    for exact, single in both(optimizer, 1, run):
+        close(exact, single)
+
+
+def test_the_blas_of_the_loops_is_held_to_one_thread_as_numpys():
+    code = """
+from threadpoolctl import threadpool_info
+from l2lnp.execution import Execution
+[pools] = Execution().map(lambda i: threadpool_info(), 1)
+threads = [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+assert len(threads) >= 2, threads
+assert set(threads) == {1}, threads
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_a_step_of_the_optimizer(monkeypatch):
