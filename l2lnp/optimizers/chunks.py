@@ -89,9 +89,12 @@ def cut(layout: Layout, per: str, size: int, multiple: int) -> Sequence[Chunk]:
     return chunks
 
 
-def join(layout: Layout, chunks: Sequence[Chunk], n_chunks: int) -> list[Span]:
-    """Join at most ``n_chunks`` chunks at a time, about as many each time."""
-    n_spans = -(-len(chunks) // n_chunks)
+def join(layout: Layout, chunks: Sequence[Chunk], most: int, multiple: int) -> list[Span]:
+    """Join at most ``most`` chunks at a time, about as many each time.
+
+    There are a multiple of ``multiple`` spans, or one for each chunk: so many threads share them evenly.
+    """
+    n_spans = min(len(chunks), -(-len(chunks) // (most * multiple)) * multiple)
     bounds = [len(chunks) * i // n_spans for i in range(n_spans + 1)]
     joined = [chunks[start:stop] for start, stop in pairwise(bounds)]
     ends = [slice(run[0].coordinates.start, run[-1].coordinates.stop) for run in joined]

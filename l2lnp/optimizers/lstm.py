@@ -511,7 +511,7 @@ class LSTM(Optimizer):
             else:
                 size = max(BLOCK, int(self._execution.chunk * share) // BLOCK * BLOCK)
                 chunks = [piece for chunk in chunks for piece in chunk.cut(size)]
-            self._spans_by_steps[key] = join(self.layout, chunks, n_chunks)
+            self._spans_by_steps[key] = join(self.layout, chunks, n_chunks, self._execution.lanes)
         return self._spans_by_steps[key]
 
     @cached_property

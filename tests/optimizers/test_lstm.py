@@ -104,12 +104,14 @@ def test_a_state_is_never_overwritten_while_anyone_has_it():
         np.testing.assert_array_equal(optimizer.update(phi, before, inputs)[1]["lstm"], after["lstm"])
 
 
-@given(st.sampled_from(["layer", "kind"]), st.integers(1, 100), st.integers(1, 40))
-def test_chunks_cover_every_coordinate_once_and_stay_within_a_group(per, size, multiple):
+@given(st.sampled_from(["layer", "kind"]), st.integers(1, 100), st.integers(1, 40), st.integers(1, 4))
+def test_chunks_cover_every_coordinate_once_and_stay_within_a_group(per, size, multiple, lanes):
     chunks = cut(LAYOUT, per, size, multiple)
     assert [i for c in chunks for i in range(c.coordinates.start, c.coordinates.stop)] == list(range(P))
-    spans = join(LAYOUT, chunks, 3)
+    spans = join(LAYOUT, chunks, 3, lanes)
     assert [chunk for span in spans for chunk in span.chunks] == chunks
+    assert max(len(span.chunks) for span in spans) <= 3
+    assert len(spans) % lanes == 0 or len(spans) == len(chunks)
     for group, span, block in chunks:
         assert span.stop - span.start <= size
         assert block == span
