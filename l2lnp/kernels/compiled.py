@@ -312,7 +312,7 @@ def there_and_back(
     to_hidden1, to_hidden2 = np.ascontiguousarray(w.w2[:, :s1].T), np.ascontiguousarray(w.w2[:, s1 + 1 :].T)
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
-        tape = _tape(scratch, n_steps, f, s1, s2, m)
+        tape = _tape(scratch, n_steps, f, s1, s2, m)  # there
         x1, x2, gates1, gates2, tanh1, tanh2, cells1, cells2, outs = tape
         _take(before[:s1], start, _TWO, x1[0, f : f + s1])
         _take(before[s1:s], start, _TWO, x2[0, s1 + 1 :])
@@ -327,7 +327,8 @@ def there_and_back(
             np.dot(w.w2, x2[t], gates2[t])
             cell(gates2[t], cells2[t], cells2[t + 1], tanh2[t], x2[t + 1, s1 + 1 :])
             np.dot(w.w3, x2[t + 1, s1:], outs[t])
-        a_hidden1, a_hidden2 = np.empty((s1, m), np.float32), np.empty((s2, m), np.float32)
+
+        a_hidden1, a_hidden2 = np.empty((s1, m), np.float32), np.empty((s2, m), np.float32)  # and back
         a_cell1, a_cell2 = np.empty((s1, m), np.float32), np.empty((s2, m), np.float32)
         a_gates1, a_gates2 = np.empty((4 * s1, m), np.float32), np.empty((4 * s2, m), np.float32)
         a_x1, from_gates2 = np.empty((len(to_x1), m), np.float32), np.empty((s1, m), np.float32)
