@@ -7,7 +7,8 @@ from .planting import Planted, assert_caught
 LAYERS = ("tests/layers",)
 EKFAC = "tests/test_curvature.py::test_ekfac_is_the_mean_square_of_the_turned_gradients_of_single_samples"
 GRAPHS = "tests/runs/test_blocks.py::test_a_graph_between_two_refreshes_of_the_basis"
-COMPILED = ("tests/kernels/test_compiled.py",)
+COMPILED = "tests/kernels/test_compiled.py::"  # one test of it, which compiles no more than it needs
+THERE_AND_BACK = (COMPILED + "test_several_steps_there_and_back",)
 KERNELS = ("tests/kernels/test_convolution.py",)
 
 PLANTED = [
@@ -29,36 +30,48 @@ PLANTED = [
         "g_b_squared = signs * (g_y**2).sum(1)",
         LAYERS,
     ),
-    Planted("a gate that keeps too much", "kernels/compiled.py", "* (f_k * c[k]", "* (i_k * c[k]", COMPILED),
     Planted(
-        "features of another piece",
+        "a gate that keeps too much",
         "kernels/compiled.py",
-        "_take(features[t], first + start,",
-        "_take(features[t], first,",
-        COMPILED,
+        "* (f_k * c[k]",
+        "* (i_k * c[k]",
+        (COMPILED + "test_the_cell",),
+    ),
+    Planted(
+        "slope of another gate",
+        "kernels/compiled.py",
+        "(_TWO - f[k]) *",
+        "(_TWO - i[k]) *",
+        (COMPILED + "test_the_adjoint_of_the_cell",),
     ),
     Planted(
         "hidden state not doubled",
         "kernels/compiled.py",
         "_fill(x2, s1 + 1, _TWO",
         "_fill(x2, s1 + 1, _ONE",
-        COMPILED,
+        (COMPILED + "test_a_step",),
+    ),
+    Planted(
+        "features of another piece",
+        "kernels/compiled.py",
+        "_take(features[t], first + start,",
+        "_take(features[t], first,",
+        THERE_AND_BACK,
     ),
     Planted(
         "cotangent from the layer above forgotten",
         "kernels/compiled.py",
         "_add(a_hidden1, from_gates2)",
         "_add(from_gates2, a_hidden1)",
-        COMPILED,
+        THERE_AND_BACK,
     ),
     Planted(
         "another BLAS's threads forgotten",
         "execution.py",
         "compiled_for(np.empty(0, np.float32))",
         "pass",
-        COMPILED,
+        (COMPILED + "test_the_blas_of_the_loops_is_held_to_one_thread_as_numpys",),
     ),
-    Planted("slope of another gate", "kernels/compiled.py", "(_TWO - f[k]) *", "(_TWO - i[k]) *", COMPILED),
     Planted("transposed tap", "kernels/windows.py", "columns[:, i, j]", "columns[:, j, i]", LAYERS),
     Planted("kernel not turned", "kernels/convolution.py", "[:, :, ::-1, ::-1]", "[:, :, ::-1]", KERNELS),
     Planted(
