@@ -12,14 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from importlib import import_module
 from threading import get_ident
 from typing import Any, TypeVar
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from l2lnp.errors import check_positive
-from l2lnp.kernels import compiled_for
 from l2lnp.workspace import Fresh, Workspace
 
 T = TypeVar("T")
@@ -67,7 +66,7 @@ class Execution:
 
     @cached_property
     def _blas(self) -> ThreadpoolController:
-        compiled_for(np.empty(0, np.float32))  # its loops call a BLAS of their own, which is to be held too
+        import_module("scipy.linalg.cython_blas")  # which compiled loops call: held only if loaded by now
         return ThreadpoolController()
 
     def map(self, job: Callable[[int], T], n_jobs: int) -> list[T]:

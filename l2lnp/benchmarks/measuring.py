@@ -13,11 +13,10 @@ from l2lnp.benchmarks.goals import named_in_goals
 from l2lnp.benchmarks.jobs import JOBS, Contender, Job, lstm_step, meta, sweep
 from l2lnp.benchmarks.machine import lstm_floor_s, measure_limits
 from l2lnp.benchmarks.opponents import opponents_of
-from l2lnp.benchmarks.problems import StepProblem
+from l2lnp.benchmarks.problems import StepProblem, step_problem
 from l2lnp.benchmarks.timing import Neighbours, Times, time_alone, time_in_turns
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.kernels import compiled_for
 
 POINT_BUDGET_S = 10.0
 
@@ -108,11 +107,10 @@ def measure_memory(job: str, contender: str, against: Sequence[str], threads: in
 
 
 def _load_compiled() -> None:
-    """Call what Numba compiles, or loads, at its first call."""
-    gates, one = np.zeros((4, 1), np.float32), np.zeros((1, 1), np.float32)
-    if loops := compiled_for(one):
-        loops.cell(gates, *4 * [one])
-        loops.cell_adjoint(gates, *5 * [one], gates)
+    """Make a step of one coordinate there and back: Numba compiles, or loads, at the first call."""
+    p = step_problem(1, Execution())
+    p.optimizer.update(p.phi, p.state, p.inputs)
+    p.optimizer.unroll_adjoint(p.phi, p.state, [p.inputs], [p.inputs.g], {})
 
 
 def measure_point(curve: str, value: int, threads: int, repetitions: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 What `l2lnp.kernels.lstm` and `l2lnp.kernels.lstm_adjoint` do in passes of NumPy over arrays in float32 are
 loops over units here, so that memory is read and written once. A step over a chunk, or several there and
 back, are one call, free of Python's lock, so that threads do not wait for each other. Products are BLAS's,
-through Numba's ``np.dot``.
+through Numba's ``np.dot``. No bounds are checked: shapes are the caller's care.
 
 NumPy's tanh is slow on processors without AVX-512; here it is a quotient of polynomials,
 
@@ -20,12 +20,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  Numba's np.dot calls it; loaded here so that its threads are held
 
 from l2lnp.backend import Array
-from l2lnp.kernels.lstm import BLOCK, Sizes, Weights
+from l2lnp.kernels.lstm import Sizes, Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PIECE = (
+    256  # coordinates of a product, so few that BLAS does not pack them; here, as this file stamps the cache
+)
 
 _P1, _P2, _P3, _P4 = map(np.float32, (0.13381025, 0.0034955875, 2.0609072e-05, 1.335465e-08))
 _Q1, _Q2, _Q3, _Q4 = map(np.float32, (0.4671434, 0.02587698, 0.00032856338, 7.776553e-07))
@@ -119,9 +122,9 @@ def step(
         `scratch_of_step` numbers.
     """
     n = len(output)
-    n_whole = n // BLOCK * BLOCK
+    n_whole = n // PIECE * PIECE
     for part in range(2):  # whole pieces, and what is left
-        start, m = part * n_whole, n - n_whole if part else BLOCK
+        start, m = part * n_whole, n - n_whole if part else PIECE
         if 0 < m <= n - start:
             _step(w, features, first, before, after, output, start, m, scratch)
 
@@ -153,7 +156,7 @@ def _step(
     x1, rest = _cut(scratch, n_pieces, f + s1 + 1, m)
     x2, rest = _cut(rest, n_pieces, s1 + 1 + s2, m)
     x1[:, f + s1], x2[:, s1] = _ONE, _ONE
-    _fill(x1, f - len(features), _ONE, features, first + start)
+    _fill(x1, 0, _ONE, features, first + start)
     _fill(x1, f, _TWO, before[:s1], start)
     _fill(x2, s1 + 1, _TWO, before[s1:s], start)
     for layer in range(2):
@@ -171,11 +174,8 @@ def _step(
             units,
             rest,
         )
-    made = np.empty((1, m), np.float32)
     for p in range(n_pieces):
-        np.dot(w.w3, x2[p, s1:], made)
-        for k in range(m):
-            output[start + p * m + k] = made[0, k]
+        np.dot(w.w3, x2[p, s1:], output[start + p * m : start + (p + 1) * m].reshape((1, m)))
 
 
 @_compiled
@@ -267,7 +267,7 @@ def _tape(scratch: Array, n_steps: int, f: int, s1: int, s2: int, m: int) -> _Ta
 def scratch_of_steps(sizes: Sizes, n_steps: int) -> int:
     """Return how many numbers `there_and_back` keeps in between, at most."""
     (s1, s2), f = sizes.n_units, sizes.n_features
-    return BLOCK * (n_steps + 1) * (f + 8 * s1 + 7 * s2 + 3)
+    return PIECE * (n_steps + 1) * (f + 8 * s1 + 7 * s2 + 3)
 
 
 @_compiled
@@ -287,7 +287,7 @@ def there_and_back(
     """Make T steps over a chunk of n coordinates, go back, and return the cotangents of the weights.
 
     This is what `l2lnp.kernels.lstm.advance` and `l2lnp.kernels.lstm_adjoint.reverse` do with a tape, in
-    pieces of `BLOCK` coordinates.
+    pieces of `PIECE` coordinates.
 
     Parameters
     ----------
@@ -310,8 +310,8 @@ def there_and_back(
     n_unread = 0 if is_wanted else f  # rows of x1 whose cotangents nobody reads
     to_x1 = np.ascontiguousarray(w.w1[:, n_unread : f + s1].T)
     to_hidden1, to_hidden2 = np.ascontiguousarray(w.w2[:, :s1].T), np.ascontiguousarray(w.w2[:, s1 + 1 :].T)
-    for start in range(0, n, BLOCK):
-        m = min(BLOCK, n - start)
+    for start in range(0, n, PIECE):
+        m = min(PIECE, n - start)
         tape = _tape(scratch, n_steps, f, s1, s2, m)  # there
         x1, x2, gates1, gates2, tanh1, tanh2, cells1, cells2, outs = tape
         _take(before[:s1], start, _TWO, x1[0, f : f + s1])
@@ -321,7 +321,7 @@ def there_and_back(
         for t in range(n_steps):
             _take(features[t], first + start, _ONE, x1[t, :f])
             if t > 0:
-                _take(x2[t - 1, :s1], t - t, _ONE, x1[t, f : f + s1])
+                _take(x2[t - 1, :s1], 0, _ONE, x1[t, f : f + s1])
             np.dot(w.w1, x1[t], gates1[t])
             cell(gates1[t], cells1[t], cells1[t + 1], tanh1[t], x2[t, :s1])
             np.dot(w.w2, x2[t], gates2[t])
@@ -355,7 +355,7 @@ def there_and_back(
             np.dot(a_gates1, x1[t].T, part1)
             _add(a1, part1)
             np.dot(to_x1, a_gates1, a_x1)
-            _take(a_x1[f - n_unread :], t - t, _ONE, a_hidden1)
+            _take(a_x1[f - n_unread :], 0, _ONE, a_hidden1)
             if is_wanted:
                 _give(outs[t], _ONE, outputs[t : t + 1], at + start)
                 _give(a_x1[:f], _ONE, a_features[t], at + start)

@@ -190,7 +190,7 @@ class LSTM(Optimizer):
         inputs, t, xp = self._checked(inputs), state["t"] + 1, array_module(inputs.g)
         seen, before = self._observe(state["moments"], t, inputs), self._lstm(state)
         after = self._execution.workspace.lend(before.shape, before)
-        step = self._step(self._fold(phi), t, inputs, seen, before, after, xp.empty_like(inputs.g))
+        step = self._step(self._fold(phi, before), t, inputs, seen, before, after, xp.empty_like(inputs.g))
         if theta is not None:
             step = step._replace(theta=theta, kept=self.kept(inputs.context))
         kernels, spans = twin(lstm_update, inputs.g), self._spans(1, inputs.g)
@@ -295,7 +295,7 @@ class LSTM(Optimizer):
         states: Sequence[State],
     ) -> tuple[Phi, State]:
         """Return what `unroll_adjoint` does, from the states after the steps."""
-        made, weights, before = [], self._fold(phi), state
+        made, weights, before = [], self._fold(phi, state["lstm"]), state
         for inputs, a, after in zip(map(self._checked, steps), a_u, states, strict=True):
             seen = Observed(after["moments"], None, None)
             if self._preprocessing.has_statistics or self.uses_theta:
@@ -330,7 +330,8 @@ class LSTM(Optimizer):
 
         For a single step, fill ``a_rows`` (F, P), and ``outputs`` (P,) with the update before it is scaled.
         """
-        xp, weights, before = array_module(*a_u), self._fold(phi), self._lstm(state)
+        xp, before = array_module(*a_u), self._lstm(state)
+        weights = self._fold(phi, before)
         scales = [self._scales(inputs, seen) for inputs, seen in zip(steps, observed, strict=True)]
         spans = self._spans(len(steps), before)
         walk = self._walk_in_loops if compiled_for(before) else self._walk
@@ -454,10 +455,19 @@ class LSTM(Optimizer):
             )
         return inputs
 
-    def _fold(self, phi: Phi) -> dict[str, Weights]:
+    def _fold(self, phi: Phi, like: Array) -> dict[str, Weights]:
+        """Return the derived weights of each group, for steps on arrays like ``like``."""
+        for path, shape in self.phi_shapes().items():
+            if phi[path].shape != shape:
+                raise InputError(f"{self.name}: phi's {path} must have shape {shape}, not {phi[path].shape}")
         paths = self._sizes.shapes()
         canonical = {group: {path: phi[f"{group}/{path}"] for path in paths} for group in self.groups}
-        return {group: twin(lstm, of["head/w"]).fold(of) for group, of in canonical.items()}
+        folded = {group: twin(lstm, of["head/w"]).fold(of) for group, of in canonical.items()}
+        if compiled_for(like):
+            return {
+                of: Weights(*(np.ascontiguousarray(a, like.dtype) for a in w)) for of, w in folded.items()
+            }
+        return folded
 
     @cached_property
     def _weight_unit(self) -> WeightUnit:
@@ -498,18 +508,17 @@ class LSTM(Optimizer):
         return cut(self.layout, self.per, self._execution.chunk, BLOCK)
 
     def _spans(self, n_steps: int, like: Array) -> Sequence[Span]:
-        """Return the spans: the more steps are kept, the fewer coordinates, and smaller chunks.
+        """Return the spans: the more steps are kept, the fewer coordinates, by smaller chunks.
 
-        Compiled loops cut chunks by themselves.
+        Compiled loops cut chunks by themselves: there it is fewer chunks, at least one.
         """
-        share, is_compiled = STEPS_OF_A_CHUNK / n_steps, compiled_for(like) is not None
-        key = (n_steps, is_compiled)
+        key = (n_steps, is_compiled := compiled_for(like) is not None)
         if key not in self._spans_by_steps:
             chunks, n_chunks = self._chunks, CHUNKS_OF_SPAN
             if is_compiled:
-                n_chunks = max(1, round(n_chunks * min(1.0, share)))
+                n_chunks = max(1, min(n_chunks, n_chunks * STEPS_OF_A_CHUNK // n_steps))
             else:
-                size = max(BLOCK, int(self._execution.chunk * share) // BLOCK * BLOCK)
+                size = max(BLOCK, self._execution.chunk * STEPS_OF_A_CHUNK // n_steps // BLOCK * BLOCK)
                 chunks = [piece for chunk in chunks for piece in chunk.cut(size)]
             self._spans_by_steps[key] = join(self.layout, chunks, n_chunks, self._execution.lanes)
         return self._spans_by_steps[key]

@@ -68,7 +68,7 @@ PLANTED = [
     Planted(
         "another BLAS's threads forgotten",
         "execution.py",
-        "compiled_for(np.empty(0, np.float32))",
+        'import_module("scipy.linalg.cython_blas")',
         "pass",
         (COMPILED + "test_the_blas_of_the_loops_is_held_to_one_thread_as_numpys",),
     ),
