@@ -145,7 +145,7 @@ def test_the_blas_of_the_loops_is_held_to_one_thread_as_numpys():
 from threadpoolctl import threadpool_info
 from l2lnp.execution import Execution
 def pools(i):
-    import l2lnp.kernels.compiled
+    import scipy.linalg.cython_blas  # as Numba does for its first product
     return threadpool_info()
 [found] = Execution().map(pools, 1)
 assert {pool["num_threads"] for pool in found if pool["user_api"] == "blas"} == {1}, found

@@ -199,7 +199,7 @@ def test_wrong_arguments_are_refused(cupy):
         optimizer.step(phi, state, inputs, theta.astype(np.float64))
     with pytest.raises(ValueError, match="h must be"):
         optimizer.update(phi, state, inputs._replace(h=inputs.h.astype(np.float64)))
-    with pytest.raises(ValueError, match="w1 must be"):
+    with pytest.raises(ValueError, match="lstm1/w must have shape"):
         replace(optimizer, n_units=(4, 2)).update(
             phi, {**state, "lstm": cupy.zeros(12 * theta.size, "f")}, inputs
         )
