@@ -26,9 +26,9 @@ from l2lnp.kernels.lstm import Sizes, Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PIECE = (
-    256  # coordinates of a product, so few that BLAS does not pack them; here, as this file stamps the cache
-)
+# Coordinates of a product, so few that BLAS does not pack them first. A number of this file's own, since what
+# Numba keeps on disk goes by the file.
+PIECE = 256
 
 _P1, _P2, _P3, _P4 = map(np.float32, (0.13381025, 0.0034955875, 2.0609072e-05, 1.335465e-08))
 _Q1, _Q2, _Q3, _Q4 = map(np.float32, (0.4671434, 0.02587698, 0.00032856338, 7.776553e-07))

@@ -17,7 +17,7 @@ Andrychowicz et al. 2016 (arXiv 1606.04474): the coordinatewise LSTM. Roy & Todo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import get_ident
@@ -28,13 +28,14 @@ import numpy as np
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
-from l2lnp.kernels import compiled_for, lstm, lstm_adjoint, twin
+from l2lnp.kernels import compiled_for, lstm, twin
 from l2lnp.kernels.lstm import BLOCK, Sizes, Weights
 from l2lnp.optimizers import lstm_update, lstm_update_adjoint, preprocessing
 from l2lnp.optimizers.base import Inputs, Optimizer, Phi, State, UpdateAdjoint
 from l2lnp.optimizers.chunks import Chunk, Span, cut, groups, join
 from l2lnp.optimizers.features import FEATURES
-from l2lnp.optimizers.lstm_update import Step, headed, scales_of, tapes
+from l2lnp.optimizers.lstm_there_and_back import Way, there_and_back
+from l2lnp.optimizers.lstm_update import Step, scales_of
 from l2lnp.optimizers.preprocessing import Observed, Preprocessing
 from l2lnp.optimizers.signals import Segments
 from l2lnp.optimizers.weight_unit import WeightUnit
@@ -334,8 +335,8 @@ class LSTM(Optimizer):
         weights = self._fold(phi, before)
         scales = [self._scales(inputs, seen) for inputs, seen in zip(steps, observed, strict=True)]
         spans = self._spans(len(steps), before)
-        walk = self._walk_in_loops if compiled_for(before) else self._walk
         a_lstm = xp.array(a_state["lstm"]) if "lstm" in a_state else xp.zeros_like(before)
+        way = Way(self._sizes, self.head, weights, before, a_lstm, a_rows, outputs)
 
         def run(index: int) -> list[Weights]:
             span = spans[index]
@@ -343,7 +344,7 @@ class LSTM(Optimizer):
             a_heads = xp.empty((len(steps), span.n), before.dtype)
             for a_head, scale, a_u_t in zip(a_heads, scales, a_u, strict=True):
                 a_head[...] = span.tensors.spread(scale) * a_u_t[span.coordinates]
-            return list(walk(weights, span, rows, a_heads, before, a_lstm, a_rows, outputs))
+            return list(there_and_back(way, span, rows, a_heads, self._space()))
 
         sums: dict[str, Weights] = {}
         for span, of_chunks in zip(spans, self._execution.map(run, len(spans)), strict=True):
@@ -353,55 +354,6 @@ class LSTM(Optimizer):
                     a if total is None else Weights(*(x + y for x, y in zip(total, a, strict=True)))
                 )
         return self._of_groups(sums), a_lstm
-
-    def _walk(
-        self,
-        weights: Mapping[str, Any],
-        span: Span,
-        rows: Array,
-        a_heads: Array,
-        before: Array,
-        a_lstm: Array,
-        a_rows: Array | None,
-        outputs: Array | None,
-    ) -> Iterator[Weights]:
-        """Make the steps on each chunk of ``span``, go back, and yield the cotangents of its weights."""
-        kernels, adjoint, space = twin(lstm, before), twin(lstm_adjoint, before), self._space()
-        for chunk, tape in tapes(self._sizes, span, len(rows), before, space):
-            inside, mine, a_outputs = span.place(chunk), weights[chunk.group], []
-            kernels.begin(self._sizes, tape, chunk.of(before, self._n_rows))
-            for t, a_head in enumerate(a_heads):
-                tape.features(t)[...] = rows[t, :, inside]
-                output = kernels.advance(mine, tape, t)
-                a_outputs.append(self._head_adjoint(output, a_head[inside]))
-            if outputs is not None:
-                outputs[chunk.coordinates] = headed(self.head, output)
-            a_features = None if a_rows is None else a_rows[None, :, chunk.coordinates]
-            a_chunk = chunk.of(a_lstm, self._n_rows)
-            yield adjoint.reverse(self._sizes, mine, tape, a_outputs, a_chunk, space, a_features)
-
-    def _walk_in_loops(
-        self,
-        weights: Mapping[str, Any],
-        span: Span,
-        rows: Array,
-        a_heads: Array,
-        before: Array,
-        a_lstm: Array,
-        a_rows: Array | None,
-        outputs: Array | None,
-    ) -> Iterator[Weights]:
-        """Do what `_walk` does in compiled loops."""
-        loops, is_tanh, none = compiled_for(before), self.head == "tanh", np.empty((0, 1, 0), before.dtype)
-        scratch = self._space().empty("steps", (loops.scratch_of_steps(self._sizes, len(rows)),), before)
-        wanted = (none[:, 0], none) if a_rows is None or outputs is None else (outputs[None], a_rows[None])
-        for chunk in span.chunks:
-            columns = (span.place(chunk).start, chunk.coordinates.start)
-            states = (chunk.of(state, self._n_rows) for state in (before, a_lstm))
-            a = loops.there_and_back(
-                weights[chunk.group], rows, a_heads, is_tanh, *columns, *states, *wanted, scratch
-            )
-            yield Weights(*a)
 
     def _rows(self, span: Span, state: State, steps: Sequence[Inputs], observed: Sequence[Observed]) -> Array:
         """Return the features (T, F, n) of all steps over a span, in the arena."""
@@ -413,11 +365,6 @@ class LSTM(Optimizer):
                 rows[t], moments, state["t"] + 1 + t, inputs, observed[t].statistics, span.tensors
             )
         return rows
-
-    def _head_adjoint(self, output: Array, a_head: Array) -> Array:
-        if self.head == "linear":
-            return a_head
-        return a_head * (1.0 - array_module(output).tanh(output) ** 2)
 
     def _observe(self, moments: Array, t: Scalar, inputs: Inputs) -> Observed:
         unit = self._weight_unit if self.uses_theta else None
