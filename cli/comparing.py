@@ -37,8 +37,13 @@ REPORT = (
         multiple=True,
         type=click.Path(path_type=Path),
         help="Run nothing: write page and figures anew from the CSV and JSON files in this folder. "
-        "Repeated, the results are joined; they may differ in their seeds alone. "
-        "Of the other options only --out, --title and --clock count.",
+        "Repeated, the results are joined; they may differ in their seeds or contenders alone. "
+        "Of the other options only --replace, --out, --title and --clock count.",
+    ),
+    click.option(
+        "--replace",
+        is_flag=True,
+        help="With --from: of a contender's runs of one seed, that of the last folder counts.",
     ),
 )
 RUNS = (
@@ -131,10 +136,12 @@ def compare_and_report(
     """
     from l2lnp.experiments.comparison import this_command
 
-    out, title, clock = (options.pop(key) for key in ("out", "title", "clock"))
+    out, title, clock, replace = (options.pop(key) for key in ("out", "title", "clock", "replace"))
     if sources:
-        _report_again(name, sources, out, title, clock)
+        _report_again(name, sources, replace, out, title, clock)
         return
+    if replace:
+        raise InputError("--replace is about results to be joined: name their folders with --from")
     data, network = (Path(options[key]).stem for key in ("data", "network"))
     command = this_command()
     out = out or _folder(f"{name}-{data}-{network}", command)
@@ -146,7 +153,12 @@ def compare_and_report(
 
 
 def _report_again(
-    name: str, sources: tuple[Path, ...], out: Path | None, title: str | None, clock: str | None
+    name: str,
+    sources: tuple[Path, ...],
+    replace: bool,
+    out: Path | None,
+    title: str | None,
+    clock: str | None,
 ) -> None:
     """Write page and figures of what stands in ``sources``: in place if that is one folder."""
     from l2lnp.experiments.comparison import this_command
@@ -155,7 +167,7 @@ def _report_again(
 
     comparison, *others = map(read_results, sources)
     if others:
-        comparison = join([comparison, *others], this_command())
+        comparison = join([comparison, *others], this_command(), replace)
     else:
         out = out or sources[0]
     about = comparison.about

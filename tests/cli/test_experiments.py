@@ -94,8 +94,24 @@ def test_seeds_that_ran_apart_are_joined_to_what_they_are_together(capsys, folde
         assert joined.read_bytes() == whole.read_bytes()
     ended = l2lnp(capsys, "compare", "--from", "a", "--from", "whole")
     assert ended.code == 2
-    assert "seed 0 is in two of the results to be joined" in ended.err
+    assert "with seed 0 is in two of the results to be joined" in ended.err
+    ended = l2lnp(capsys, "compare", "--from", "a", "--from", "whole", "--replace", "--out", "replaced")
+    assert (folder / "replaced" / "seeds.csv").read_bytes() == (folder / "whole" / "seeds.csv").read_bytes()
     assert not (folder / "runs" / "compare-digits-small-1").exists()
+
+
+def test_contenders_that_ran_apart_are_joined_to_what_they_are_together(capsys, folder, undrawn):
+    apart = {"learned": ("--optimizers", "none"), "tuned": ("--learned", "none"), "whole": ()}
+    for out, words in apart.items():
+        assert l2lnp(capsys, *COMPARE, *words, "--out", out).code == 0
+    l2lnp(capsys, "compare", "--from", "learned", "--from", "tuned", "--out", "joined")
+    for table in ("seeds", "curves", "errors"):
+        joined, whole = (folder / out / f"{table}.csv" for out in ("joined", "whole"))
+        assert joined.read_bytes() == whole.read_bytes()
+    joined, whole = (
+        json.loads((folder / out / "comparison.json").read_text()) for out in ("joined", "whole")
+    )
+    assert joined == {**whole, "command": joined["command"]}
 
 
 def test_nothing_is_written_over_another_comparison(capsys, folder, undrawn, monkeypatch):
@@ -239,6 +255,7 @@ def test_pretrained_lists_and_describes(capsys):
         ),
         (["compare", "--first-seed", "995"], "seed 1000 is for tuning"),
         (["compare", "--from", "nowhere"], "no results of a comparison"),
+        (["compare", "--replace"], "name their folders with --from"),
         (["compare", "--learned", "a=slstm:speed=3", "--optimizers", "none"], "speed"),
         (["compare", "--data", "mnist"], "--data-dir"),
         (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
