@@ -11,9 +11,10 @@ width 1, or wider than a limit, is left alone.
 
 M_k is a moving average over refreshes n = 0, 1, ...; the first Q_k is computed in full and
 then follows by one step of orthogonal iteration at each refresh, so that its columns keep
-their identity and sign, and what an optimizer remembers of a coordinate stays with it:
+their identity and sign, and what an optimizer remembers of a coordinate stays with it (r = 1: the mean
+of all M_new, until b is 0.9; r > 1: the later ones, from weights that have come further, count for more):
 
-    M <- b M + (1 - b) M_new,   b = min(0.9, 1 - 1/(n + 1))
+    M <- b M + (1 - b) M_new,   b = min(0.9, n/(n + r))
     Q <- qr(M Q)  with diag(R) > 0
 
 Matrices are in dictionaries by (layer, mode); those of eigenvectors are called *axes*.
@@ -53,9 +54,9 @@ def mode_widths(layout: Layout) -> dict[tuple[int, int], int]:
     return {(t.layer, k): width for t in layout.tensors for k, width in enumerate(t.modes)}
 
 
-def averaged(n: int, old: Array, new: Array) -> Array:
+def averaged(n: int, old: Array, new: Array, recency: float = 1.0) -> Array:
     """M <- b M + (1 - b) M_new, at refresh ``n`` (from 0); M stays where M_new is not finite."""
-    b = min(LONGEST_MEMORY, 1.0 - 1.0 / (n + 1))
+    b = min(LONGEST_MEMORY, 1.0 - recency / (n + recency))
     xp = array_module(new)
     return xp.where(xp.isfinite(new.trace()), b * old + (1.0 - b) * new, old)
 

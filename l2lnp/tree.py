@@ -82,6 +82,21 @@ class Layout:
             found[t.layer] = (t.kind, slice(start, t.stop))
         return found
 
+    @cached_property
+    def weights_of_tensors(self) -> tuple[int, ...]:
+        """For each tensor the index of its layer's weights "w" (or first tensor, where it has none)."""
+        found: dict[int, int] = {}
+        for index, tensor in reversed(list(enumerate(self.tensors))):
+            if tensor.name == "w" or tensor.layer not in found:
+                found[tensor.layer] = index
+        return tuple(found[tensor.layer] for tensor in self.tensors)
+
+    @cached_property
+    def fan_ins(self) -> tuple[int, ...]:
+        """For each tensor the inputs of one of its layer's outputs; 0 where its weights are no matrix."""
+        weights = [self.tensors[index].shape for index in self.weights_of_tensors]
+        return tuple(prod(shape[1:]) if len(shape) > 1 else 0 for shape in weights)
+
     def split(self, theta: Array) -> dict[int, Params]:
         """Return the tensors of each layer with parameters as views into ``theta`` (P,)."""
         params: dict[int, Params] = {}

@@ -114,6 +114,9 @@ def test_the_average_forgets():
         assert m.item() == pytest.approx(expected)
     assert basis.averaged(1, 2 * ones, 4 * ones).item() == pytest.approx(3.0)
     assert basis.averaged(1000, 2 * ones, 4 * ones).item() == pytest.approx(2.2)
+    assert basis.averaged(0, 2 * ones, 4 * ones, recency=3.0).item() == 4.0
+    assert basis.averaged(1, 2 * ones, 4 * ones, recency=3.0).item() == pytest.approx(3.5)
+    assert basis.averaged(1000, 2 * ones, 4 * ones, recency=3.0).item() == pytest.approx(2.2)
 
 
 def test_refreshes_are_frequent_at_first():

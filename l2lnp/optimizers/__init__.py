@@ -64,6 +64,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 BASES = ("coordinates", "kronecker")
 
+_OF_BASIS = {"basis_every": "every", "basis_max_width": "max_width", "basis_recency": "recency"}
 _NO_SETTINGS = ("layout", "execution")
 
 
@@ -71,8 +72,8 @@ def default_settings(name: str) -> dict[str, Any]:
     """Return all settings that `make_optimizer` takes for the optimizer called ``name``, at their defaults.
 
     Beside its own fields these are ``basis``: ``"coordinates"``, or ``"kronecker"`` for the curvature
-    basis (`InBasis`), and ``basis_every`` and ``basis_max_width``; and of those that read h
-    ``curvature_every``, the steps between two looks at it (`HeldCurvature`).
+    basis (`InBasis`), and ``basis_every``, ``basis_max_width`` and ``basis_recency``; and of
+    those that read h ``curvature_every``, the steps between two looks at it (`HeldCurvature`).
     """
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
@@ -82,11 +83,8 @@ def default_settings(name: str) -> dict[str, Any]:
     return (
         own
         | held
-        | {
-            "basis": optimizer.basis,
-            "basis_every": InBasis.every,
-            "basis_max_width": InBasis.max_width,
-        }
+        | {"basis": optimizer.basis}
+        | {key: getattr(InBasis, field) for key, field in _OF_BASIS.items()}
     )
 
 
@@ -126,7 +124,7 @@ def make_optimizer(
     chosen = known | {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
     }
-    in_basis, every, max_width = (chosen.pop(key) for key in ("basis", "basis_every", "basis_max_width"))
+    in_basis, *of_basis = (chosen.pop(key) for key in ("basis", *_OF_BASIS))
     if in_basis not in BASES:
         raise unknown_name("basis", in_basis, BASES)
     curvature_every = chosen.pop("curvature_every", 1)
@@ -138,7 +136,7 @@ def make_optimizer(
                 f"{name}: the curvature basis takes h from its own factors, every basis_every steps: "
                 f"leave out curvature_every, or set basis = coordinates"
             )
-        return InBasis(layout, optimizer, every, max_width, execution=execution, **common)
+        return InBasis(layout, optimizer, *of_basis, execution=execution, **common)
     if curvature_every != 1:
         return HeldCurvature(layout, optimizer, curvature_every, execution=execution, **common)
     return optimizer
@@ -149,7 +147,7 @@ def settings_of(optimizer: Optimizer) -> dict[str, Any]:
     inner = optimizer.inner if isinstance(optimizer, InBasis | HeldCurvature) else optimizer
     found = {name: getattr(inner, name, value) for name, value in default_settings(inner.name).items()}
     if isinstance(optimizer, InBasis):
-        of_basis = {"basis_every": optimizer.every, "basis_max_width": optimizer.max_width}
+        of_basis = {key: getattr(optimizer, field) for key, field in _OF_BASIS.items()}
         return found | {"basis": "kronecker"} | of_basis
     held = {"curvature_every": optimizer.every} if isinstance(optimizer, HeldCurvature) else {}
     return found | {"basis": "coordinates"} | held

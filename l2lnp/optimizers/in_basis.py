@@ -44,6 +44,8 @@ class InBasis(Optimizer):
         Steps between refreshes.
     max_width
         Modes wider than this are left alone.
+    recency
+        How much more the later moments count than the first, r >= 1 in `l2lnp.basis`.
 
     Notes
     -----
@@ -55,6 +57,7 @@ class InBasis(Optimizer):
     inner: Optimizer
     every: int = 10
     max_width: int = 512
+    recency: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +66,8 @@ class InBasis(Optimizer):
                 f"{self.name}: basis_every and basis_max_width must be positive, "
                 f"not {self.every} and {self.max_width}"
             )
+        if self.recency < 1:
+            raise InputError(f"{self.name}: basis_recency must be 1 or more, not {self.recency}")
 
     @property
     def name(self) -> str:  # type: ignore[override]  # of a class elsewhere
@@ -125,7 +130,7 @@ class InBasis(Optimizer):
 
         def refresh(index: int) -> State:
             key = keys[index]
-            m = basis.averaged(n, state[_path(_MOMENT, key)], moments[key])
+            m = basis.averaged(n, state[_path(_MOMENT, key)], moments[key], self.recency)
             found, spectrum = {_path(_MOMENT, key): m}, m.reshape(-1)
             if key in self._rotated:
                 q = state[_path(_AXES, key)]

@@ -127,6 +127,7 @@ class Segments:
 
     first: int  # index of the first tensor
     sizes: tuple[int, ...]  # coordinates of each that lie in the range
+    layout: Layout
 
     @classmethod
     def of(cls, layout: Layout, coordinates: slice) -> Segments:
@@ -136,7 +137,7 @@ class Segments:
             for index, t in enumerate(layout.tensors)
         ]
         inside = [(index, size) for index, size in spans if size > 0]
-        return cls(inside[0][0], tuple(size for _, size in inside))
+        return cls(inside[0][0], tuple(size for _, size in inside), layout)
 
     def spread(self, values: Array) -> Array:
         """Return numbers per tensor (..., n_tensors) as numbers per coordinate (..., n), to be read only."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, prod, sqrt
+from math import inf, sqrt
 
 from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.optimizers.signals import Segments
@@ -41,7 +41,7 @@ class WeightUnit:
         units = self._within(rms)
         moving = xp.where(units == rms, a_units, 0)
         a_theta = xp.zeros_like(theta)
-        for index, weights in enumerate(self.weights_of_tensors):
+        for index, weights in enumerate(self.layout.weights_of_tensors):
             w = self.layout.tensors[weights].coordinates
             a_theta[w] += moving[index] / (units[index] * (w.stop - w.start)) * theta[w]
         return a_theta
@@ -54,21 +54,12 @@ class WeightUnit:
         """Return for each tensor the root mean square of its layer's weights."""
         whole = Segments.of(self.layout, slice(0, self.layout.n_coordinates))
         xp = array_module(theta)
-        return xp.take(whole.rms(theta), moved_once(xp, self.weights_of_tensors))
-
-    @cached_property
-    def weights_of_tensors(self) -> tuple[int, ...]:
-        """For each tensor the index of its layer's weights "w" (or first tensor, where it has none)."""
-        found: dict[int, int] = {}
-        for index, tensor in reversed(list(enumerate(self.layout.tensors))):
-            if tensor.name == "w" or tensor.layer not in found:
-                found[tensor.layer] = index
-        return tuple(found[tensor.layer] for tensor in self.layout.tensors)
+        return xp.take(whole.rms(theta), moved_once(xp, self.layout.weights_of_tensors))
 
     @cached_property
     def largest(self) -> tuple[float, ...]:
         """The largest unit of each tensor."""
-        weights = [self.layout.tensors[index].shape for index in self.weights_of_tensors]
         return tuple(
-            max(LEAST_UNIT, self.limit * sqrt(2 / prod(fan_in))) if fan_in else inf for _, *fan_in in weights
+            max(LEAST_UNIT, self.limit * sqrt(2 / fan_in)) if fan_in else inf
+            for fan_in in self.layout.fan_ins
         )

@@ -46,6 +46,7 @@ def problem(dtype, settings, execution=None, layout=LAYOUT):
     }
     g, h, theta = rng.normal(size=(3, n)).astype(dtype)
     g[:3], h[1:4] = 0, (0, -1, 30)  # clipped, and divided by next to nothing
+    theta[:15] *= 0.5  # a layer whose unit is within its bounds; the next one's is beyond
     theta[-3:] *= 1e-5  # a layer whose weights nearly vanish
     inputs = Inputs(1.7, 0.1 * g, h, theta if optimizer.uses_theta else None, CONTEXT)
     state = optimizer.init_state(theta)
@@ -231,6 +232,7 @@ PLANTED = {
     "terms of the feature before": ("features.cuh", "terms(s, x), x += Features::MEANS", "terms(s, x)"),
     "means where none are asked for": ("features.cuh", "REAL(0.1) * REAL(means[0])", "REAL(0.1)"),
     "units of each tensor's own": ("signals.cu", "int(weights[tensor])", "tensor"),
+    "the first tensor's shape": ("signals.cu", "shapes[i * n_tensors + tensor]", "shapes[i * n_tensors]"),
     "no least unit": ("signals.cu", "rms < REAL(least_unit)", "rms < 0"),
     "sums, not means": ("signals.cu", "means[i] /= double(pieces[end] - pieces[first])", "means[i] *= 1"),
     "a piece too few": ("signals.cu", "p < end; p += THREADS", "p < end - (p > first); p += THREADS"),

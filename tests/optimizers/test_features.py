@@ -160,6 +160,21 @@ def test_log_noise_does_not_change_when_theta_or_the_loss_is_rescaled(scale, see
         np.testing.assert_allclose(rows_after("log_noise", None, other), expected, atol=1e-9)
 
 
+def test_shape_and_loss_tell_where_a_tensor_and_the_run_stand():
+    layers = [("conv", {"w": (8, 3, 5, 5), "b": (8,)}), ("fully_connected", {"w": (10, 64)})]
+    layout = Layout.of_layers([("relu", {}), *layers, layers[1]])
+    whole = Segments.of(layout, slice(0, layout.n_coordinates))
+    g = np.zeros(layout.n_coordinates)
+    features = Preprocessing.named(["shape", "loss"], decay=0.9)
+    inputs = Inputs(0.7, g, g)
+    statistics = features.statistics(np.zeros((0, g.size)), 1, inputs, None, whole)
+    rows = np.empty((4, g.size))
+    features.fill(rows, np.zeros((0, g.size)), 1, inputs, statistics, whole)
+    of_conv = [np.log(75 / 64) / 3, 0.0, -1.0, np.log(0.75) / 2]
+    for start, expected in ((0, of_conv), (600, of_conv), (608, [0, 0, 0]), (1248, [0, 0, 1])):
+        np.testing.assert_allclose(rows[: len(expected), start], expected, atol=1e-15)
+
+
 EXTREMES = [0.0, -0.0, 1e-45, -1e-38, 1e-30, -1e-20, 1e-12, -1e-6, 1.0, -1e4, 1e8, -1e12]
 
 

@@ -128,6 +128,22 @@ def test_h_in_the_basis_is_the_diagonal_of_the_kronecker_product():
     np.testing.assert_allclose(h[4]["w"].reshape(product.shape), product, rtol=1e-5, atol=1e-10)
 
 
+@pytest.mark.parametrize(("recency", "share"), [(1.0, 1 / 2), (3.0, 3 / 4)])
+def test_later_moments_count_for_more_if_asked_to(recency, share):
+    task = Task.of("max_pooling", 2)
+    theta, *_ = draw_batch(task.network)
+    optimizer = make("adam", task.layout, basis_recency=recency)
+    states = [optimizer.init_state(theta)]
+    for step in (0, 1):
+        inputs, state = optimizer.look(task, theta, step, Context(step, 30, N), states[-1])
+        states.append(optimizer.update(enlivened(optimizer), state, inputs)[1])
+    _, moments = task.evaluate_with_moments(theta, 1, False, 512)
+    for (layer, mode), new in moments.items():
+        path = f"basis/moment/{layer}/{mode}"
+        expected = (1 - share) * states[1][path] + share * new
+        np.testing.assert_allclose(states[2][path], expected, rtol=1e-12, atol=1e-15)
+
+
 def test_h_of_single_samples_is_taken_along_the_new_axes():
     task = Task.of("max_pooling", 2)
     task.has_h_in_basis = True
@@ -296,6 +312,7 @@ def test_soap_is_adam_in_the_basis():
         ({"basis": "kroneker"}, "unknown basis 'kroneker': did you mean 'kronecker'"),
         ({"basis_every": 0}, "adam: basis_every and basis_max_width must be positive, not 0 and 512"),
         ({"basis_max_width": -1}, "must be positive, not 10 and -1"),
+        ({"basis_recency": 0.9}, "adam: basis_recency must be 1 or more, not 0.9"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -6,6 +6,7 @@
 struct Signals {
     REAL loss, samples, share, length;  // length: log(T / 300) / 2
     REAL g, h, unit;  // unit: the size of the weights of the coordinate's tensor
+    REAL shape[3];  // what `Shape` says of it
     REAL averages[AVERAGES + 1];  // bias-corrected; one more, for there may be none
 };
 
@@ -174,6 +175,21 @@ struct Clock : Feature<2> {
     __device__ static void rows(const Signals& s, Statistics, REAL* x) {
         x[0] = 2 * s.share - 1;
         x[1] = s.length;
+    }
+};
+
+// log(|f| + 0.05) / 2
+struct Loss : Feature<1> {
+    __device__ static void rows(const Signals& s, Statistics, REAL* x) { x[0] = log(fabs(s.loss) + REAL(0.05)) / 2; }
+};
+
+// (log(n / 64) / 3, log(L / 3), 2 l / (L - 1) - 1), which the host has computed; statistics: they
+struct Shape : Feature<3, 3> {
+    __device__ static void statistics(const Signals& s, const double*, const double*, REAL* of) {
+        for (int i = 0; i < 3; ++i) of[i] = s.shape[i];
+    }
+    __device__ static void rows(const Signals&, Statistics of, REAL* x) {
+        for (int i = 0; i < 3; ++i) x[i] = of[i];
     }
 };
 

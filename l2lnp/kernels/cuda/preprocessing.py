@@ -16,6 +16,7 @@ from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.kernels.cuda import kernel, launch, number, pointer, row_stride, signals, source
 from l2lnp.optimizers import preprocessing as array_passes
 from l2lnp.optimizers.base import Inputs
+from l2lnp.optimizers.features.tensor import Shape
 from l2lnp.optimizers.preprocessing import Observed, Preprocessing
 from l2lnp.optimizers.signals import Segments
 from l2lnp.optimizers.weight_unit import LEAST_UNIT, WeightUnit
@@ -50,7 +51,7 @@ def observe(
     after, sums = signals.averages_and_sums(
         preprocessing.averages, moments, g, inputs.h, pieces, defines, n_means, t, theta
     )
-    if not n_means:
+    if not n_means and not counts.statistics:
         return Observed(after, None, None)
     later = xp.empty((counts.later_means, pieces.n), np.float64)
     statistics = xp.empty((counts.statistics, n), g.dtype)
@@ -63,14 +64,15 @@ def observe(
         launch(later_sums, pieces.n, signals.THREADS, *seen, *of_pieces, np.int32(n), sums, later)
     units = weights = largest = None
     if weight_unit is not None:
-        units, weights = xp.empty(n, g.dtype), moved_once(xp, weight_unit.weights_of_tensors)
+        units, weights = xp.empty(n, g.dtype), moved_once(xp, tensors.layout.weights_of_tensors)
         largest = moved_once(xp, weight_unit.largest, g.dtype)
     launch(
         tensor_statistics,
         n,
         signals.THREADS,
         *(*number(inputs.loss), *of_pieces, sums, later),
-        *(pointer(weights), np.float64(LEAST_UNIT), pointer(largest), statistics, pointer(units)),
+        *(pointer(weights), np.float64(LEAST_UNIT), pointer(largest)),
+        *(Shape.of_layout(tensors.layout, statistics), statistics, pointer(units)),
     )
     return Observed(after, statistics if counts.statistics else None, units)
 

@@ -112,17 +112,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) later_sums(
 }
 
 // Blocks: tensors. Statistics (n_statistics, n_tensors), and the units (n_tensors,) of the tensors: the root mean
-// square of theta of the tensors `weights` (n_tensors,), between `least_unit` and `largest` (n_tensors,).
+// square of theta of the tensors `weights` (n_tensors,), between `least_unit` and `largest` (n_tensors,). `shapes`
+// (3, n_tensors) is for the feature `Shape`.
 extern "C" __global__ void __launch_bounds__(THREADS) tensor_statistics(
     const double* loss_there, double loss, const long long* __restrict__ pieces, int n_pieces,
     const long long* __restrict__ first_piece, const double* __restrict__ sums, const double* __restrict__ later,
-    const long long* __restrict__ weights, double least_unit, const REAL* __restrict__ largest, REAL* statistics,
-    REAL* units) {
+    const long long* __restrict__ weights, double least_unit, const REAL* __restrict__ largest,
+    const REAL* __restrict__ shapes, REAL* statistics, REAL* units) {
     const int tensor = blockIdx.x, n_tensors = gridDim.x;
     double means[MEANS + 1], later_means[LATER_MEANS + 1];
     REAL of[Features::STATISTICS + 1];
     Signals s = {};
     s.loss = REAL(loss_there ? *loss_there : loss);
+    for (int i = 0; i < 3; ++i) s.shape[i] = shapes[i * n_tensors + tensor];
     if constexpr (UNITS) {
         means_of<1>(int(weights[tensor]), sums + (MEANS - 1) * n_pieces, pieces, n_pieces, first_piece, means);
         const REAL rms = root(means[0]);

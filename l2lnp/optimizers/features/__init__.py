@@ -9,7 +9,7 @@ from __future__ import annotations
 from l2lnp.optimizers.features.base import Feature
 from l2lnp.optimizers.features.curvature import LogNoise, LogSignH, NewtonRatio, Significance
 from l2lnp.optimizers.features.gradient import LogSignG, Momenta, RNNprop
-from l2lnp.optimizers.features.tensor import Clock, GradientSize, NewtonSize, SignalShare
+from l2lnp.optimizers.features.tensor import Clock, GradientSize, Loss, NewtonSize, Shape, SignalShare
 
 FEATURES: dict[str, type[Feature]] = {
     "log_sign_g": LogSignG,
@@ -23,6 +23,8 @@ FEATURES: dict[str, type[Feature]] = {
     "gradient_size": GradientSize,
     "newton_size": NewtonSize,
     "clock": Clock,
+    "loss": Loss,
+    "shape": Shape,
 }
 
 __all__ = ["FEATURES", "Feature"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
-from l2lnp.backend import Array, array_module
+from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.optimizers.features.base import TINY, Feature
 from l2lnp.optimizers.features.curvature import DAMPING, damped_newton
 from l2lnp.optimizers.signals import Average, Cotangents, Segments, Signals
 from l2lnp.scalars import like, log, scalar, sign
+from l2lnp.tree import Layout
 
 LIMIT = 3.0  # of logarithms of sizes, after they are divided by 5
 LEAST = 1e-30  # beside means of squares
+LEAST_LOSS = 0.05  # beside losses
 
 
 class SignalShare(Feature):
@@ -132,6 +135,56 @@ class Clock(Feature):
         self, signals: Signals, statistics: Array, tensors: Segments, a_rows: Array, a: Cotangents
     ) -> None:
         """Nothing: time goes by itself."""
+
+
+class Loss(Feature):
+    """log(|f| + 0.05) / 2: how far there is to go; and whether it has risen, to an LSTM that remembers."""
+
+    def rows(self, signals: Signals, statistics: Array) -> list[Array]:
+        """One row."""
+        g = signals.g
+        return [like(log(abs(signals.loss) + LEAST_LOSS) / 2.0, g) * array_module(g).ones_like(g)]
+
+    def adjoint(
+        self, signals: Signals, statistics: Array, tensors: Segments, a_rows: Array, a: Cotangents
+    ) -> None:
+        """dz/df = sgn f / (2 (|f| + 0.05))."""
+        f = signals.loss
+        a.loss = a.loss + scalar(a_rows[0].sum()) * sign(f) / (2.0 * (abs(f) + LEAST_LOSS))
+
+
+class Shape(Feature):
+    """(log(n / 64) / 3, log(L / 3), 2 l / (L - 1) - 1): n inputs of an output, layer l (from 0) of L.
+
+    A step as large as the weights moves an output by a share that grows with sqrt(n), where the inputs
+    agree on it, and all outputs above with it.
+    """
+
+    n_rows: ClassVar[int] = 3
+    n_statistics: ClassVar[int] = 3
+
+    @staticmethod
+    def of_layout(layout: Layout, g: Array) -> Array:
+        """Return the three numbers of each tensor, (3, n_tensors), like ``g``; not to be written to."""
+        layers = list(layout.layers)
+        last = max(len(layers) - 1, 1)
+        width = (math.log(max(fan_in, 1) / 64.0) / 3.0 for fan_in in layout.fan_ins)
+        depth = (math.log(len(layers) / 3.0) for _ in layout.tensors)
+        place = (2.0 * layers.index(tensor.layer) / last - 1.0 for tensor in layout.tensors)
+        return moved_once(array_module(g), (*width, *depth, *place), g.dtype).reshape(3, -1)
+
+    def statistics(self, signals: Signals, tensors: Segments) -> Array:
+        """The rows."""
+        return self.of_layout(tensors.layout, signals.g)
+
+    def rows(self, signals: Signals, statistics: Array) -> list[Array]:
+        """Three rows."""
+        return list(statistics)
+
+    def adjoint(
+        self, signals: Signals, statistics: Array, tensors: Segments, a_rows: Array, a: Cotangents
+    ) -> None:
+        """Nothing: a network stays as it is."""
 
 
 def _log_size(size: Array) -> Array:
