@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--tasks",
     default="mixture",
     show_default=True,
-    help="mixture, deep-mixture, paper-mnist, paper-digits, or FILE.toml.",
+    help="mixture, deep-mixture, wide-mixture, paper-mnist, paper-digits, or FILE.toml.",
 )
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder with the data sets that are not bundled."

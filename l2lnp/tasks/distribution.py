@@ -33,7 +33,7 @@ from l2lnp.tasks.classification import Batch, Classification
 from l2lnp.tasks.description import read_description
 from l2lnp.tree import Layout
 
-DISTRIBUTIONS = ("mixture", "deep-mixture", "paper-mnist", "paper-digits")
+DISTRIBUTIONS = ("mixture", "deep-mixture", "wide-mixture", "paper-mnist", "paper-digits")
 
 
 class Pictures(NamedTuple):

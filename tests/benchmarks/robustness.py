@@ -5,17 +5,18 @@
 MNIST, 150 steps. A setting draws a network (0 to 3 convolutions, channels, a hidden layer, max pooling or
 strides, the activation), the mini-batch's size, the scale of the initial weights and that of the inputs.
 All contenders begin with the same weights and get the same mini-batches; Adam's rate is found on another
-seed by the search of `l2lnp tune`. Each setting adds a line to OUT/settings.csv, and those already there
-are not run again; then OUT/robustness.md and .png are written. Written for docs/results/robustness.
+seed by the search of `l2lnp tune`. Each setting adds a line to OUT/settings.csv, and what is already there
+is not run again: for a new learned optimizer empty the column of the old one. Then OUT/robustness.md and
+.png are written. Written for docs/results/robustness.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from matplotlib.figure import Figure
 from l2lnp.data import Dataset, load_dataset
 from l2lnp.errors import DivergedError
 from l2lnp.experiments.tuning import search, values
+from l2lnp.files import replace_file
 from l2lnp.networks import NetworkFile
 from l2lnp.randomness import generator
 from l2lnp.runs.problem import pose
@@ -117,24 +119,34 @@ def tuned_rate(dataset: Dataset, setting: Setting) -> float:
             return values(ADAM_FROM, end.value[0])["learning_rate"]
 
 
-def measured(dataset: Dataset, index: int) -> dict[str, Any]:
-    """Return the line of setting ``index``."""
+def measured_adam(dataset: Dataset, index: int) -> dict[str, str]:
+    """Return the line of setting ``index``, its learned optimizers still to be measured."""
     setting = draw(index)
     rate = tuned_rate(dataset, setting)
-    losses = {"adam": mean_loss(dataset, setting, REPORTED_SEED, optimizer="adam", learning_rate=rate)}
-    for name in LEARNED:
-        losses[name] = mean_loss(
-            dataset, setting, REPORTED_SEED, pretrained=name, optimizer_settings={"weight_decay": 0.0}
-        )
+    loss = mean_loss(dataset, setting, REPORTED_SEED, optimizer="adam", learning_rate=rate)
     return {
-        "setting": index,
+        "setting": str(index),
         "network": setting.description,
-        "batch_size": setting.batch_size,
+        "batch_size": str(setting.batch_size),
         "initial_scale": f"{setting.initial_scale:.3f}",
         "input_scale": f"{setting.input_scale:.3f}",
-        "adam_rate": rate,
-        **{name: f"{loss:.6g}" for name, loss in losses.items()},
+        "adam_rate": str(rate),
+        "adam": f"{loss:.6g}",
+        **dict.fromkeys(LEARNED, ""),
     }
+
+
+def measured(dataset: Dataset, row: dict[str, str]) -> dict[str, str]:
+    """Return the line with all learned optimizers."""
+    setting = draw(int(row["setting"]))
+    losses = {
+        name: mean_loss(
+            dataset, setting, REPORTED_SEED, pretrained=name, optimizer_settings={"weight_decay": 0.0}
+        )
+        for name in LEARNED
+        if not row[name]
+    }
+    return row | {name: f"{loss:.6g}" for name, loss in losses.items()}
 
 
 def page(rows: list[dict[str, str]], command: str) -> str:
@@ -214,20 +226,22 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     path = asked.out / "settings.csv"
     rows = list(csv.DictReader(path.open())) if path.exists() else []
-    dataset = load_dataset("mnist", asked.data_dir) if len(rows) < asked.settings else None
-    for index in range(len(rows), asked.settings):
+    wanted = [
+        i for i in range(asked.settings) if i >= len(rows) or not all(rows[i][name] for name in LEARNED)
+    ]
+    dataset = load_dataset("mnist", asked.data_dir) if wanted else None
+    for index in wanted:
         assert dataset is not None
-        row: Mapping[str, Any] = measured(dataset, index)
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if index == 0:
-                writer.writeheader()
-            writer.writerow(row)
-        print(
-            f"setting {index + 1}/{asked.settings}: {', '.join(f'{k} {v}' for k, v in row.items())}",
-            flush=True,
-        )
-    rows = list(csv.DictReader(path.open()))
+        if index == len(rows):
+            rows.append(measured_adam(dataset, index))
+        rows[index] = measured(dataset, rows[index])
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        replace_file(path, text.getvalue().encode())
+        said = ", ".join(f"{k} {v}" for k, v in rows[index].items())
+        print(f"setting {index + 1}/{asked.settings}: {said}", flush=True)
     command = shlex.join(["python", "tests/benchmarks/robustness.py", *sys.argv[1:]])
     (asked.out / "robustness.md").write_text(page(rows, command))
     draw_figure(rows, asked.out / "robustness.png")

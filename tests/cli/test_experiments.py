@@ -223,7 +223,7 @@ def test_pretrained_lists_and_describes(capsys):
     )
     assert "reads g, and h by hesscale\n" in listed.out
     for name, parts in {
-        "slstm": ("--tasks deep-mixture --data-dir DATA --pretrained first/slstm.h5", "step_unit=weights"),
+        "slstm": ("--tasks wide-mixture --data-dir DATA --pretrained second/slstm.h5", "step_unit=weights"),
         "slstm-coordinates": ("--pretrained first/slstm-coordinates.h5", "unit_limit=1.5"),
         # when it was made units had no largest
         "lstm-coordinates": ("--optimizer lstm --episodes 300", "unit_limit=1000000000.0"),

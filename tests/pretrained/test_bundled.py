@@ -18,8 +18,14 @@ FOR_ANY_NETWORK = {
     "slstm-coordinates": ("coordinates", 0.6),
 }
 FOR_MNIST = ("lstm-mnist", "slstm-mnist")  # the small network; the paper's form, an LSTM for each layer
-# The tasks they practised on last; all others: deep-mixture.
-PRACTISED_ON = dict.fromkeys(FOR_MNIST, "paper-mnist") | {"lstm-coordinates": "mixture"}
+# The tasks they practised on last.
+PRACTISED_ON = {
+    **dict.fromkeys(FOR_MNIST, "paper-mnist"),
+    "lstm": "wide-mixture",
+    "lstm-coordinates": "mixture",
+    "slstm": "wide-mixture",
+    "slstm-coordinates": "deep-mixture",
+}
 
 
 def mean_loss(name, dataset, network_name, batch_size, n_steps=80):
@@ -59,6 +65,5 @@ def test_they_say_where_they_come_from():
         basis, _ = FOR_ANY_NETWORK.get(name, ("coordinates", None))
         assert (learned.name, learned.settings.get("basis", "coordinates")) == (name.partition("-")[0], basis)
         assert "meta-trained" in learned.provenance
-        tasks = PRACTISED_ON.get(name, "deep-mixture")
-        assert f"on the tasks '{tasks}'" in learned.provenance
+        assert f"on the tasks '{PRACTISED_ON[name]}'" in learned.provenance
         assert learned.settings["per"] == ("layer" if name in FOR_MNIST else "kind")
