@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from l2lnp.checking import slope
 from l2lnp.errors import InputError
 from l2lnp.optimizers import FEATURES, Context, Inputs
+from l2lnp.optimizers.features.tensor import Shape
 from l2lnp.optimizers.preprocessing import Preprocessing
 from l2lnp.optimizers.signals import Segments
 from l2lnp.tree import Layout
@@ -173,6 +174,8 @@ def test_shape_and_loss_tell_where_a_tensor_and_the_run_stand():
     of_conv = [np.log(75 / 64) / 3, 0.0, -1.0, np.log(0.75) / 2]
     for start, expected in ((0, of_conv), (600, of_conv), (608, [0, 0, 0]), (1248, [0, 0, 1])):
         np.testing.assert_allclose(rows[: len(expected), start], expected, atol=1e-15)
+    only = Shape.of_layout(Layout.of_layers([layers[1]]), g)
+    np.testing.assert_allclose(only, [[0.0], [np.log(1 / 3)], [1.0]])
 
 
 EXTREMES = [0.0, -0.0, 1e-45, -1e-38, 1e-30, -1e-20, 1e-12, -1e-6, 1.0, -1e4, 1e8, -1e12]

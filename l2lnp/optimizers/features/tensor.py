@@ -156,6 +156,8 @@ class Loss(Feature):
 class Shape(Feature):
     """(log(n / 64) / 3, log(L / 3), 2 l / (L - 1) - 1): n inputs of an output, layer l (from 0) of L.
 
+    An only layer is the last one: its third number is 1.
+
     A step as large as the weights moves an output by a share that grows with sqrt(n), where the inputs
     agree on it, and all outputs above with it.
     """
@@ -167,10 +169,10 @@ class Shape(Feature):
     def of_layout(layout: Layout, g: Array) -> Array:
         """Return the three numbers of each tensor, (3, n_tensors), like ``g``; not to be written to."""
         layers = list(layout.layers)
-        last = max(len(layers) - 1, 1)
+        last = len(layers) - 1
         width = (math.log(max(fan_in, 1) / 64.0) / 3.0 for fan_in in layout.fan_ins)
         depth = (math.log(len(layers) / 3.0) for _ in layout.tensors)
-        place = (2.0 * layers.index(tensor.layer) / last - 1.0 for tensor in layout.tensors)
+        place = (2.0 * layers.index(t.layer) / last - 1.0 if last else 1.0 for t in layout.tensors)
         return moved_once(array_module(g), (*width, *depth, *place), g.dtype).reshape(3, -1)
 
     def statistics(self, signals: Signals, tensors: Segments) -> Array:
