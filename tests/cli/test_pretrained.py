@@ -13,14 +13,15 @@ from l2lnp.runs.resolving import own_settings
 
 
 @pytest.fixture
-def first(tmp_path, monkeypatch):
-    """What bundled files began with, in ``first``: with other settings, all of which the command names."""
+def former(tmp_path, monkeypatch):
+    """What bundled files began with: with other settings, all of which the command names."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "first").mkdir()
-    for name in ("slstm", "lstm", "slstm-coordinates"):
-        learned = load_learned_optimizer(name)
-        other = {**learned.settings, "decay": 0.5, "unit_limit": 7.0, "step_unit": "fixed"}
-        save_learned_optimizer(tmp_path / "first" / f"{name}.h5", replace(learned, settings=other))
+    for folder, names in {"first": ("slstm-coordinates",), "second": ("slstm", "lstm")}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            learned = load_learned_optimizer(name)
+            other = {**learned.settings, "decay": 0.5, "unit_limit": 7.0, "step_unit": "fixed"}
+            save_learned_optimizer(tmp_path / folder / f"{name}.h5", replace(learned, settings=other))
 
 
 def settings_of_command(words):
@@ -32,7 +33,7 @@ def settings_of_command(words):
 
 
 @pytest.mark.parametrize("name", pretrained_names())
-def test_its_settings_are_those_that_the_file_was_made_with(name, first):
+def test_its_settings_are_those_that_the_file_was_made_with(name, former):
     learned = load_learned_optimizer(name)
     program, command, *words = shlex.split(_command(learned))
     assert (program, command) == ("l2lnp", "meta-train")
