@@ -137,11 +137,11 @@ def compare_and_report(
     from l2lnp.experiments.comparison import this_command
 
     out, title, clock, replace = (options.pop(key) for key in ("out", "title", "clock", "replace"))
+    if replace and len(sources) < 2:
+        raise InputError("--replace is about results to be joined: name their folders with --from")
     if sources:
         _report_again(name, sources, replace, out, title, clock)
         return
-    if replace:
-        raise InputError("--replace is about results to be joined: name their folders with --from")
     data, network = (Path(options[key]).stem for key in ("data", "network"))
     command = this_command()
     out = out or _folder(f"{name}-{data}-{network}", command)

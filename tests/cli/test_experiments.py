@@ -256,6 +256,7 @@ def test_pretrained_lists_and_describes(capsys):
         (["compare", "--first-seed", "995"], "seed 1000 is for tuning"),
         (["compare", "--from", "nowhere"], "no results of a comparison"),
         (["compare", "--replace"], "name their folders with --from"),
+        (["compare", "--from", "nowhere", "--replace"], "name their folders with --from"),
         (["compare", "--learned", "a=slstm:speed=3", "--optimizers", "none"], "speed"),
         (["compare", "--data", "mnist"], "--data-dir"),
         (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
