@@ -10,6 +10,7 @@ import click
 from l2lnp.cli.bench import Listed
 from l2lnp.cli.comparing import REPORT, RUNS, added, compare_and_report, learned_option
 from l2lnp.cli.experiment_options import network_option, shared_options
+from l2lnp.cli.settings_options import OF_BASIS
 from l2lnp.errors import InputError
 
 DEFAULT_LEARNED = "slstm-coordinates=slstm-coordinates"
@@ -65,5 +66,5 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
         f"What h is worth: {Path(options['data']).stem}, {Path(options['network']).stem} network, "
         f"batch {options['batch_size']}"
     )
-    options |= {"tuned": None, "n_tuning_seeds": 1}
+    options |= {"tuned": None, "n_tuning_seeds": 1, **dict.fromkeys(OF_BASIS)}
     compare_and_report("ablate", asked, ("none",), default_title=title, **options)

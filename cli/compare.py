@@ -15,7 +15,7 @@ from l2lnp.cli.comparing import (
     learned_option,
     optimizers_option,
 )
-from l2lnp.cli.experiment_options import network_option, shared_options, tuning_options
+from l2lnp.cli.experiment_options import basis_options, network_option, shared_options, tuning_options
 
 
 @click.command("compare")
@@ -27,6 +27,7 @@ from l2lnp.cli.experiment_options import network_option, shared_options, tuning_
 @click.option(
     "--reference", help="The contender that others are tested against.  [default: the first learned]"
 )
+@basis_options
 @tuning_options
 @added(REPORT)
 def command(learned: tuple[str, ...], optimizers: tuple[str, ...] | None, **options: Any) -> None:

@@ -11,6 +11,7 @@ import click
 
 from l2lnp.cli.bench import Listed
 from l2lnp.cli.experiment_options import shown_runner
+from l2lnp.cli.settings_options import asked_basis
 from l2lnp.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def learned_option(default: str) -> Any:
 optimizers_option = click.option(
     "--optimizers",
     type=Listed("names", str),
-    help="Hand-designed contenders, separated by commas, or none.  [default: all]",
+    metavar="NAME[:SETTING=VALUE],...",
+    help="Hand-designed contenders, separated by commas, or none; a setting holds for all their runs, as in "
+    "adam:weight_decay=0.2.  [default: all]",
 )
 
 
@@ -212,11 +215,12 @@ def _run(
     **common: Any,
 ) -> Comparison:
     from l2lnp.experiments.comparison import Plan, compare, horizons_up_to, tuned_entrant
-    from l2lnp.experiments.contenders import available
+    from l2lnp.experiments.contenders import available, in_basis
     from l2lnp.experiments.tuned import TunedFile
     from l2lnp.experiments.tuning import tune, tuning_seeds
 
     names = () if optimizers == ("none",) else optimizers or available()
+    names, learned = in_basis(names, learned, asked_basis(common))
     horizons = horizons_up_to(steps, horizons)
     seeds = tuple(range(first_seed, first_seed + n_seeds))
     for_tuning = tuning_seeds(n_tuning_seeds) if names else ()

@@ -14,7 +14,13 @@ import click
 
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
-from l2lnp.cli.settings_options import Name, backend_option, known_names
+from l2lnp.cli.settings_options import (
+    BASIS_EVERY_HELP,
+    BASIS_MAX_WIDTH_HELP,
+    Name,
+    backend_option,
+    known_names,
+)
 
 if TYPE_CHECKING:
     from l2lnp.experiments.running import JobsProgress, Runner
@@ -50,6 +56,17 @@ _SHARED = (
         help="Processes, each with one thread.  [default: all cores; 1 on a GPU]",
     ),
     backend_option,
+)
+
+_BASIS = (
+    click.option(
+        "--basis",
+        type=Name(known_names("basis")),
+        help="What contenders work in that do not say themselves: coordinates, or kronecker, the curvature "
+        "basis. soap and pretrained files do say.  [default: coordinates]",
+    ),
+    click.option("--basis-every", type=click.IntRange(1), help=f"{BASIS_EVERY_HELP}  [default: 10]"),
+    click.option("--basis-max-width", type=click.IntRange(1), help=f"{BASIS_MAX_WIDTH_HELP}  [default: 512]"),
 )
 
 _TUNING = (
@@ -90,6 +107,13 @@ def shared_options(command: Any) -> Any:
 def tuning_options(command: Any) -> Any:
     """Add the options of experiments with tuned optimizers."""
     for option in reversed(_TUNING):
+        command = option(command)
+    return command
+
+
+def basis_options(command: Any) -> Any:
+    """Add the options about the curvature basis of experiments with tuned optimizers."""
+    for option in reversed(_BASIS):
         command = option(command)
     return command
 

@@ -14,8 +14,11 @@ from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock
 from l2lnp.cli.settings_options import (
+    BASIS_EVERY_HELP,
     BASIS_HELP,
+    BASIS_MAX_WIDTH_HELP,
     Name,
+    asked_basis,
     backend_option,
     joined,
     known_names,
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
     "[default: per=kind step_unit=weights output_scale=0.3 schedule=cosine features=[...]]",
 )
 @click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
+@click.option("--basis-every", type=int, help=f"{BASIS_EVERY_HELP}  [default: 10]")
+@click.option("--basis-max-width", type=int, help=f"{BASIS_MAX_WIDTH_HELP}  [default: 512]")
 @click.option("--curvature", type=Name(known_names("curvature")), help="[default: hesscale]")
 @click.option(
     "--curvature-every",
@@ -187,8 +192,7 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
 
     name, curvature = given.pop("optimizer"), given.pop("curvature")
     own = parse_assignments(given.pop("optimizer_setting"))
-    if (basis := given.pop("basis")) is not None:
-        own = joined(own, {"basis": basis})
+    own = joined(own, asked_basis(given))
     if given["pretrained"] is None:
         name = name or MetaSettings.optimizer
         inner: dict[str, Any] = {**UNIVERSAL[name], **own}

@@ -68,7 +68,10 @@ def known_names(what: str) -> Callable[[], Iterable[str]]:
 
 
 BACKEND_HELP = "auto: cupy where it can run, else numpy."
+OF_BASIS = ("basis", "basis_every", "basis_max_width")  # settings that are options of their own
 BASIS_HELP = "What the optimizer works in: the parameters' own coordinates, or the curvature basis."
+BASIS_EVERY_HELP = "Steps between two refreshes of the curvature basis."
+BASIS_MAX_WIDTH_HELP = "The curvature basis leaves axes of matrices wider than this as they are."
 WEIGHT_DECAY_HELP = "How fast parameters decay, per pass through the data; it follows the schedule."
 
 
@@ -106,6 +109,12 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def asked_basis(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options about the curvature basis out of ``options``; return those that were given."""
+    taken = {key: options.pop(key) for key in OF_BASIS}
+    return {key: value for key, value in taken.items() if value is not None}
+
+
 def joined(own: dict[str, Any], by_option: dict[str, Any]) -> dict[str, Any]:
     """Return settings of the optimizer itself, by ``--optimizer-setting`` and by options of their own."""
     for name, value in by_option.items():
@@ -118,6 +127,7 @@ def joined(own: dict[str, Any], by_option: dict[str, Any]) -> dict[str, Any]:
 
 
 def _default_text(name: str) -> str:
+    from l2lnp.optimizers.in_basis import InBasis
     from l2lnp.runs.resolving import JOINT_DEFAULTS, PRACTISED_JOINT_DEFAULTS, PRETRAINED_WEIGHT_DECAY
     from l2lnp.runs.settings import TrainSettings
 
@@ -135,6 +145,8 @@ def _default_text(name: str) -> str:
         "threads": "all cores",
         "optimizer_settings": "",
         "basis": "coordinates; kronecker for soap and the pretrained slstm and lstm",
+        "basis_every": InBasis.every,
+        "basis_max_width": InBasis.max_width,
         "weight_decay": f"{PRETRAINED_WEIGHT_DECAY:g} for pretrained optimizers, else 0",
     }
     value: Any = {**vars(TrainSettings()), **JOINT_DEFAULTS, **special}[name]

@@ -14,7 +14,9 @@ from l2lnp.cli.interrupts import caught_interrupts
 from l2lnp.cli.progress import clock, shown_progress
 from l2lnp.cli.settings_options import (
     BACKEND_HELP,
+    BASIS_EVERY_HELP,
     BASIS_HELP,
+    BASIS_MAX_WIDTH_HELP,
     WEIGHT_DECAY_HELP,
     Name,
     Setting,
@@ -31,7 +33,13 @@ if TYPE_CHECKING:
     from l2lnp.runs.settings import TrainSettings
     from l2lnp.runs.training import Outcome
 
-_OF_THE_OPTIMIZER = ("basis", "weight_decay", "curvature_every")  # options that are settings of its own
+_OF_THE_OPTIMIZER = (
+    "basis",
+    "basis_every",
+    "basis_max_width",
+    "weight_decay",
+    "curvature_every",
+)  # options that are settings of its own
 
 
 def setting(*spellings: str, **attributes: Any) -> Any:
@@ -93,6 +101,8 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     help="A setting of the optimizer itself, such as momentum=0.95 or head=linear; may be repeated.",
 )
 @setting("--basis", type=Name(known_names("basis")), help=BASIS_HELP)
+@setting("--basis-every", type=int, help=BASIS_EVERY_HELP)
+@setting("--basis-max-width", type=int, help=BASIS_MAX_WIDTH_HELP)
 @setting("--weight-decay", type=float, help=WEIGHT_DECAY_HELP)
 @setting(
     "--average",

@@ -16,7 +16,7 @@ from l2lnp.cli.comparing import (
     learned_option,
     optimizers_option,
 )
-from l2lnp.cli.experiment_options import network_option, shared_options, tuning_options
+from l2lnp.cli.experiment_options import basis_options, network_option, shared_options, tuning_options
 from l2lnp.cli.settings_options import Name, known_names
 
 
@@ -36,6 +36,7 @@ from l2lnp.cli.settings_options import Name, known_names
 @click.option(
     "--joint/--no-joint", default=True, show_default=True, help="Let each learn on, too, beside frozen."
 )
+@basis_options
 @tuning_options
 @added(REPORT)
 def command(

@@ -8,18 +8,26 @@ from typing import Any
 import click
 
 from l2lnp.cli.bench import Listed
-from l2lnp.cli.experiment_options import network_option, shared_options, shown_runner, tuning_options
+from l2lnp.cli.experiment_options import (
+    basis_options,
+    network_option,
+    shared_options,
+    shown_runner,
+    tuning_options,
+)
+from l2lnp.cli.settings_options import asked_basis
 from l2lnp.errors import InputError
 
 
 @click.command("tune")
 @shared_options
 @network_option("small")
+@basis_options
 @tuning_options
 @click.option(
     "--optimizers",
     type=Listed("names", str),
-    help="Which, separated by commas.  [default: all hand-designed]",
+    help="Which, each NAME[:SETTING=VALUE], separated by commas.  [default: all hand-designed]",
 )
 @click.option(
     "--steps",
@@ -44,7 +52,7 @@ def command(
     mean training loss over the first n steps; the answer never lies at the edge of what was tried.
     `l2lnp compare` reads the file and completes it.
     """
-    from l2lnp.experiments.contenders import available
+    from l2lnp.experiments.contenders import available, in_basis
     from l2lnp.experiments.page import table
     from l2lnp.experiments.tuned import TunedFile
     from l2lnp.experiments.tuning import tune, tuning_seeds
@@ -52,7 +60,8 @@ def command(
     if optimizers == ("none",):
         raise InputError("nothing to tune: leave out --optimizers none, or name some")
     file = TunedFile(tuned or cache / "tuned.json")
-    asked = [(name, n) for name in optimizers or available() for n in horizons]
+    names, _ = in_basis(optimizers or available(), (), asked_basis(common))
+    asked = [(name, n) for name in names for n in horizons]
     with shown_runner(cache, workers, common["backend"]) as runner:
         found = tune(common, asked, file, runner, tuning_seeds(n_tuning_seeds), click.echo)
     rows = [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import read_file
-from l2lnp.optimizers import OPTIMIZERS, default_settings
+from l2lnp.optimizers import BASES, OPTIMIZERS, check_settings, default_settings
 from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
 from l2lnp.runs.settings import TrainSettings
 
@@ -58,10 +58,23 @@ def available() -> list[str]:
 
 
 def find_baseline(name: str) -> Baseline:
-    """Return the hand-designed contender called ``name``, or raise `InputError`."""
-    if name not in available():
-        raise unknown_name("contender", name, available())
-    return CONTENDERS[name]
+    """Return the hand-designed contender ``NAME[:SETTING=VALUE]...``, as in ``adam:weight_decay=0.2``.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or a setting is unknown, impossible, or among those that are tuned.
+    """
+    own, *parts = name.split(":")
+    if own not in available():
+        raise unknown_name("contender", own, available())
+    baseline = CONTENDERS[own]
+    settings = dict(_assignment("--optimizers", part) for part in parts)
+    tuned = sorted(settings.keys() & baseline.start.keys())
+    if tuned:
+        raise InputError(f"--optimizers: '{tuned[0]}' in '{name}' is tuned: leave it out")
+    check_settings(baseline.optimizer, settings, default_settings(baseline.optimizer))
+    return baseline._replace(settings={**baseline.settings, **settings})
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ class Learned(NamedTuple):
         if not (equals and name and file):
             raise InputError(f"--learned must be NAME=FILE[:joint][:SETTING=VALUE], not '{text}'")
         joint = "joint" in parts
-        settings = dict(_assignment(part) for part in parts if part != "joint")
+        settings = dict(_assignment("--learned", part) for part in parts if part != "joint")
         shared = sorted((settings.keys() & vars(TrainSettings()).keys()) - OWN_SETTINGS)
         if shared:
             raise InputError(
@@ -127,6 +140,13 @@ class Learned(NamedTuple):
                 raise unknown_name("learned optimizer", file, known)
             return cls(name, None, known[file], True, settings)
         return cls(name, file, load_learned_optimizer(file).name, joint, settings)
+
+    def axes(self) -> dict[str, Any]:
+        """Return the setting ``basis``, if its own settings or its file say what it works in."""
+        said = self.settings.get("basis")
+        if said is None and self.file:
+            said = load_learned_optimizer(self.file).settings.get("basis", "coordinates")
+        return {"basis": said} if said else {}
 
     def given(self) -> dict[str, Any]:
         """Return the run's settings; weights decay no more than the file says, as with baselines."""
@@ -152,11 +172,12 @@ class Learned(NamedTuple):
         return Entrant(self.name, dict.fromkeys(horizons, self.given()), True, self.h, self.about())
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def _assignment(option: str, text: str) -> tuple[str, Any]:
     """Return name and value of ``SETTING=VALUE``, a TOML value; a text needs no quotes."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise InputError(f"--learned: 'joint' or SETTING=VALUE is wanted after the file, not '{text}'")
+        or_joint = "'joint' or " if option == "--learned" else ""
+        raise InputError(f"{option}: {or_joint}SETTING=VALUE is wanted after the name, not '{text}'")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -166,3 +187,43 @@ def _assignment(text: str) -> tuple[str, Any]:
 def checksum(name_or_path: str) -> str:
     """Return the SHA-256 of a learned optimizer's file."""
     return hashlib.sha256(read_file(find_learned_file(name_or_path))).hexdigest()
+
+
+def in_basis(
+    names: Sequence[str], learned: Sequence[Learned], asked: Mapping[str, Any]
+) -> tuple[list[str], list[Learned]]:
+    """Return the contenders, hand-designed and learned, with what is ``asked`` of the curvature basis.
+
+    Parameters
+    ----------
+    asked
+        Some of the settings ``basis``, ``basis_every`` and ``basis_max_width``: the first for contenders that
+        do not say themselves what they work in, as soap and files do, the others for all in the
+        curvature basis. A contender's own settings go before.
+
+    Raises
+    ------
+    InputError
+        If there is no such basis; or it is to be refreshed otherwise, and no contender is in it.
+    """
+    if asked.get("basis", BASES[0]) not in BASES:
+        raise unknown_name("basis", asked["basis"], BASES)
+    of_names = [_added(asked, find_baseline(name).settings) for name in names]
+    of_learned = [_added(asked, {**one.axes(), **one.settings}) for one in learned]
+    refresh = sorted(asked.keys() - {"basis"})
+    if refresh and not any(of_names + of_learned):
+        option = refresh[0].replace("_", "-")
+        raise InputError(
+            f"--{option}: no contender is in the curvature basis; --basis kronecker is one way there"
+        )
+    suffixes = ("".join(f":{key}={value}" for key, value in own.items()) for own in of_names)
+    return (
+        [name + suffix for name, suffix in zip(names, suffixes, strict=True)],
+        [one._replace(settings=one.settings | own) for one, own in zip(learned, of_learned, strict=True)],
+    )
+
+
+def _added(asked: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of ``asked`` one with the settings ``own`` takes: nothing outside the curvature basis."""
+    in_it = {"basis": "coordinates", **asked, **own}["basis"] == "kronecker"
+    return {key: value for key, value in asked.items() if in_it and key not in own}

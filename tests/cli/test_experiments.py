@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from l2lnp.experiments.results import read_results
+
 from .command_line import l2lnp, start
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -37,6 +39,11 @@ def folder(tmp_path, monkeypatch):
 def undrawn(monkeypatch):
     """Leave out the figures, which take longer than the runs."""
     monkeypatch.setattr("l2lnp.experiments.figures.draw_figures", lambda folder, comparison: [])
+
+
+def seeds_of(folder):
+    """The rows of the first seed."""
+    return [row for row in read_results(folder).seeds if row["seed"] == 0]
 
 
 def timeless(folder):
@@ -184,6 +191,29 @@ def test_tune_writes_a_file_that_compare_reads(capsys, folder, undrawn):
     assert "|  | n = 3 | n = 8 |" in compared.out
 
 
+def test_adam_in_the_basis_is_soap_and_sgd_is_what_it_is_in_coordinates(capsys, folder, undrawn):
+    asked = (
+        "--optimizers",
+        "sgd,adam,soap",
+        "--learned",
+        "none",
+        "--basis",
+        "kronecker",
+        "--basis-every",
+        "2",
+    )
+    ended = l2lnp(capsys, *COMPARE, *asked, "--out", "results")
+    assert ended.code == 0, ended.err
+    coordinates = l2lnp(capsys, *COMPARE, "--optimizers", "sgd,soap", "--learned", "none", "--out", "others")
+    assert coordinates.code == 0
+    losses = {row["contender"]: row["mean_loss_8"] for row in seeds_of(folder / "results")}
+    others = {row["contender"]: row["mean_loss_8"] for row in seeds_of(folder / "others")}
+    soap = losses["soap:basis_every=2"]
+    assert losses["adam:basis=kronecker:basis_every=2"] == soap
+    assert others["soap"] != soap
+    assert losses["sgd:basis=kronecker:basis_every=2"] == pytest.approx(others["sgd"], rel=1e-5)
+
+
 def test_transfer_goes_to_the_big_network_frozen_and_jointly(capsys, folder, undrawn):
     ended = l2lnp(capsys, "transfer", *COMPARE[1:], "--optimizers", "adam", "--out", "results")
     assert ended.code == 0, ended.err
@@ -261,6 +291,9 @@ def test_pretrained_lists_and_describes(capsys):
         (["compare", "--data", "mnist"], "--data-dir"),
         (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
         (["tune", "--optimizers", "none"], "nothing to tune"),
+        (["tune", "--optimizers", "adam", "--basis-every", "5"], "--basis kronecker is one way there"),
+        (["tune", "--optimizers", "adam:learning_rate=1"], "is tuned: leave it out"),
+        (["tune", "--basis", "kroneker"], "did you mean 'kronecker'"),
         (["tune", "--steps", "0"], "one step or more"),
         (["ablate", "--learned", "a=random-lstm"], "has no h to take away"),
         (["ablate", "--modes", "exat"], "unknown curvature mode 'exat'"),

@@ -116,6 +116,11 @@ def test_killed_before_the_best_optimizer_was_written_it_is_when_the_run_goes_on
         (["--tasks", "paper-mnist"], "--data-dir"),
         (["--resume", "nowhere", "--seed", "7"], "takes the settings of the run: leave out --seed"),
         (["--basis", "kronecker", "--optimizer-setting", "basis=coordinates"], "contradict each other"),
+        (["--basis-every", "5", "--optimizer-setting", "basis_every=6"], "contradict each other"),
+        (
+            ["--tasks", "paper-digits", "--basis-every", "0", "--basis", "kronecker"],
+            "basis_every and basis_max_width must be positive",
+        ),
         (["--resume", "nowhere"], "no folder of a meta-training run"),
         (["--tasks", "paper-digits", "--optimizer-setting", "n_unit=3"], "n_unit"),
         (["--horizon", "30"], "must be a multiple"),

@@ -7,6 +7,7 @@ import pytest
 
 from l2lnp.cli import meta_train
 from l2lnp.cli.pretrained import WITHOUT_LIMIT, _command
+from l2lnp.cli.settings_options import OF_BASIS
 from l2lnp.meta.settings import MetaSettings
 from l2lnp.pretrained import load_learned_optimizer, pretrained_names, save_learned_optimizer
 from l2lnp.runs.resolving import own_settings
@@ -27,7 +28,7 @@ def former(tmp_path, monkeypatch):
 def settings_of_command(words):
     """Return the settings that ``l2lnp meta-train`` makes of the words after it."""
     context = meta_train.command.make_context("meta-train", words)
-    known = {field.name for field in fields(MetaSettings)} | {"optimizer_setting", "basis"}
+    known = {field.name for field in fields(MetaSettings)} | {"optimizer_setting", *OF_BASIS}
     with context:
         return meta_train._settings({key: value for key, value in context.params.items() if key in known})
 

@@ -95,6 +95,14 @@ def test_options_reach_the_optimizer(capsys, folder):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_options_about_the_basis_are_settings_of_the_optimizer(capsys, folder):
+    options = ("--optimizer", "soap", "--basis-every", "3", "--basis-max-width", "20")
+    l2lnp(capsys, "train", *SHORT, *options, "--out", "run")
+    text = (folder / "run" / "config.toml").read_text()
+    assert 'basis = "kronecker"\nbasis_every = 3\nbasis_max_width = 20\n' in text
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_auto_says_which_backend_it_chose(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert "backend numpy, chosen by auto" in l2lnp(capsys, "train", *SHORT, "--backend", "auto").out
