@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -25,7 +26,11 @@ KERNELS = "L2LNP_TEST_KERNELS"  # names the folder of the compiled kernels that 
 
 
 def pytest_configure(config):
-    """Make a folder for compiled kernels, unless this process is one of a run that has one."""
+    """Make a folder for compiled kernels, unless this process is one of a run that has one.
+
+    A suite started with & is to ignore Ctrl-C, and so would be the processes that it starts and interrupts.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.own_folder_of_kernels = None
     if KERNELS not in os.environ:
         config.own_folder_of_kernels = os.environ[KERNELS] = tempfile.mkdtemp(prefix="l2lnp-kernels-")
