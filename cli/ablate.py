@@ -20,7 +20,7 @@ DEFAULT_LEARNED = "slstm-coordinates=slstm-coordinates"
 @shared_options
 @network_option("small")
 @added(RUNS)
-@learned_option(DEFAULT_LEARNED)
+@learned_option(DEFAULT_LEARNED, may_be_none=False)
 @click.option(
     "--modes",
     type=Listed("names", str),

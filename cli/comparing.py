@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,14 +88,15 @@ RUNS = (
 )
 
 
-def learned_option(default: str) -> Any:
+def learned_option(default: str, may_be_none: bool = True) -> Any:
     """Return the option that names learned contenders; ``default`` is told, and is the command's to take."""
+    or_none = "; none: no one" if may_be_none else ""
     return click.option(
         "--learned",
         multiple=True,
         metavar="NAME=FILE[:joint][:SETTING=VALUE]",
         help="A learned contender: a name, and the name or file of the optimizer, frozen unless 'joint'; "
-        "random-slstm and random-lstm begin with random weights. May be repeated; none: no one.  "
+        f"random-slstm and random-lstm begin with random weights. May be repeated{or_none}.  "
         f"[default: {default}]",
     )
 
@@ -175,12 +176,12 @@ def _report_again(
         out = out or sources[0]
     about = comparison.about
     about.update({key: value for key, value in (("title", title), ("clock", clock)) if value})
-    out = out or _folder(f"{name}-{about['data']}-{about['network']}", about["command"])
-    _refuse_another(out, about["command"])
+    out = out or _folder(f"{name}-{about['data']}-{about['network']}", about)
+    _refuse_another(out, about)
     write_report(comparison, out)
 
 
-def _folder(stem: str, command: str) -> Path:
+def _folder(stem: str, command: Mapping[str, Any]) -> Path:
     """Return the first folder ``runs/STEM-n`` that is free, or holds what the same command wrote before."""
     from l2lnp.experiments.results import holds_another
 
@@ -188,7 +189,7 @@ def _folder(stem: str, command: str) -> Path:
     return next(path for path in paths if not holds_another(path, command))
 
 
-def _refuse_another(out: Path, command: str) -> None:
+def _refuse_another(out: Path, command: Mapping[str, Any]) -> None:
     """Raise `InputError` if ``out`` holds what another command wrote."""
     from l2lnp.experiments.results import holds_another
 
@@ -214,28 +215,39 @@ def _run(
     reference: str | None = None,
     **common: Any,
 ) -> Comparison:
-    from l2lnp.experiments.comparison import Plan, compare, horizons_up_to, tuned_entrant
-    from l2lnp.experiments.contenders import available, in_basis
+    from l2lnp.experiments.comparison import (
+        Plan,
+        check_entrants,
+        check_names,
+        compare,
+        horizons_up_to,
+        tuned_entrant,
+    )
+    from l2lnp.experiments.contenders import CONTENDERS, in_basis
     from l2lnp.experiments.tuned import TunedFile
     from l2lnp.experiments.tuning import tune, tuning_seeds
 
-    names = () if optimizers == ("none",) else optimizers or available()
+    names = () if optimizers == ("none",) else optimizers or tuple(CONTENDERS)
     names, learned = in_basis(names, learned, asked_basis(common))
+    if not names and not learned:
+        raise InputError("nothing to compare: give --learned or --optimizers")
     horizons = horizons_up_to(steps, horizons)
     seeds = tuple(range(first_seed, first_seed + n_seeds))
     for_tuning = tuning_seeds(n_tuning_seeds) if names else ()
     every = eval_every_steps or max(1, steps // 10)
     plan = Plan(title, {**common, "average": average}, horizons, seeds, for_tuning, every, split)
     entrants = [one.entrant(horizons) for one in learned]
-    if not entrants and not names:
-        raise InputError("nothing to compare: give --learned or --optimizers")
+    all_names = [*(one.name for one in learned), *names]
+    reference = reference or all_names[0]
+    check_names(all_names, reference)
+    check_entrants(plan, entrants)
     with shown_runner(cache, workers, common["backend"]) as runner:
         questions = [(name, n) for name in names for n in horizons]
         found = tune(
             common, questions, TunedFile(tuned or cache / "tuned.json"), runner, for_tuning, click.echo
         )
         entrants += [tuned_entrant(name, {n: found[name, n] for n in horizons}) for name in names]
-        return compare(plan, entrants, reference or entrants[0].name, runner)
+        return compare(plan, entrants, reference, runner)
 
 
 def write_report(comparison: Comparison, out: Path) -> None:

@@ -18,6 +18,7 @@ from l2lnp.cli.settings_options import (
     BASIS_EVERY_HELP,
     BASIS_MAX_WIDTH_HELP,
     Name,
+    Setting,
     backend_option,
     known_names,
 )
@@ -65,7 +66,7 @@ _BASIS = (
         help="What contenders work in that do not say themselves: coordinates, or kronecker, the curvature "
         "basis. soap and pretrained files do say.  [default: coordinates]",
     ),
-    click.option("--basis-every", type=click.IntRange(1), help=f"{BASIS_EVERY_HELP}  [default: 10]"),
+    click.option("--basis-every", type=click.IntRange(1), cls=Setting, help=BASIS_EVERY_HELP),
     click.option("--basis-max-width", type=click.IntRange(1), help=f"{BASIS_MAX_WIDTH_HELP}  [default: 512]"),
 )
 

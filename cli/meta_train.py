@@ -18,6 +18,7 @@ from l2lnp.cli.settings_options import (
     BASIS_HELP,
     BASIS_MAX_WIDTH_HELP,
     Name,
+    Setting,
     asked_basis,
     backend_option,
     joined,
@@ -63,8 +64,8 @@ if TYPE_CHECKING:
     "[default: per=kind step_unit=weights output_scale=0.3 schedule=cosine features=[...]]",
 )
 @click.option("--basis", type=Name(known_names("basis")), help=f"{BASIS_HELP}  [default: coordinates]")
-@click.option("--basis-every", type=int, help=f"{BASIS_EVERY_HELP}  [default: 10]")
-@click.option("--basis-max-width", type=int, help=f"{BASIS_MAX_WIDTH_HELP}  [default: 512]")
+@click.option("--basis-every", type=int, cls=Setting, help=BASIS_EVERY_HELP)
+@click.option("--basis-max-width", type=int, cls=Setting, help=BASIS_MAX_WIDTH_HELP)
 @click.option("--curvature", type=Name(known_names("curvature")), help="[default: hesscale]")
 @click.option(
     "--curvature-every",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -97,16 +96,15 @@ backend_option = click.option(  # of commands that have no `TrainSettings`; "aut
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Return the values of ``--optimizer-setting NAME=VALUE``, each a TOML value; a text needs no quotes."""
-    found: dict[str, Any] = {}
+    from l2lnp.runs.settings import parse_assignment
+
+    found = []
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
+        assignment = parse_assignment(text)
+        if assignment is None:
             raise InputError(f"--optimizer-setting must be NAME=VALUE, not {text!r}")
-        try:
-            found[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[name.strip()] = value.strip()
-    return found
+        found.append(assignment)
+    return dict(found)
 
 
 def asked_basis(options: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def command(
     asked: list[Learned] = []
     if not options["sources"]:
         layout = layout_of(options["data"], options["data_dir"], learned_on)
-        for one in (Learned.parse(text) for text in learned or DEFAULT_LEARNED):
+        for one in (Learned.parse(text) for text in learned or DEFAULT_LEARNED if text != "none"):
             if one.file is not None:
                 one = one._replace(file=file_by_kind(one.file, layout, Path(options["cache"])))
             asked.append(one)

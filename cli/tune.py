@@ -52,7 +52,7 @@ def command(
     mean training loss over the first n steps; the answer never lies at the edge of what was tried.
     `l2lnp compare` reads the file and completes it.
     """
-    from l2lnp.experiments.contenders import available, in_basis
+    from l2lnp.experiments.contenders import CONTENDERS, in_basis
     from l2lnp.experiments.page import table
     from l2lnp.experiments.tuned import TunedFile
     from l2lnp.experiments.tuning import tune, tuning_seeds
@@ -60,7 +60,7 @@ def command(
     if optimizers == ("none",):
         raise InputError("nothing to tune: leave out --optimizers none, or name some")
     file = TunedFile(tuned or cache / "tuned.json")
-    names, _ = in_basis(optimizers or available(), (), asked_basis(common))
+    names, _ = in_basis(optimizers or tuple(CONTENDERS), (), asked_basis(common))
     asked = [(name, n) for name in names for n in horizons]
     with shown_runner(cache, workers, common["backend"]) as runner:
         found = tune(common, asked, file, runner, tuning_seeds(n_tuning_seeds), click.echo)

@@ -57,16 +57,6 @@ def measure_curves(
         draw(folder / f"{axis.name.replace(' ', '_')}.png", axis, points)
 
 
-def read_points(path: Path) -> list[dict[str, Any]]:
-    """Return the points of a ``curves.csv``."""
-    texts = ("axis", "curve")
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {key: value if key in texts else float(value) for key, value in line.items()}
-            for line in csv.DictReader(file)
-        ]
-
-
 def draw(path: Path, axis: Axis, points: Sequence[Mapping[str, Any]]) -> None:
     """Draw time and memory over one axis."""
     figure = Figure(figsize=(9, 4), layout="constrained")

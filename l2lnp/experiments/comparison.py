@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,6 +116,20 @@ def tuned_entrant(name: str, by_horizon: Mapping[int, Tuned]) -> Entrant:
     return Entrant(name, given, learned=False, about=about)
 
 
+def check_names(names: Sequence[str], reference: str) -> None:
+    """Raise `InputError` if names of contenders repeat, or the reference is none of them."""
+    if len(set(names)) < len(names):
+        raise InputError(f"each contender needs a name of its own, not {', '.join(names)}")
+    if reference not in names:
+        raise InputError(f"the reference '{reference}' is none of the contenders: {', '.join(names)}")
+
+
+def check_entrants(plan: Plan, entrants: Sequence[Entrant]) -> None:
+    """Raise `InputError` if one of the contenders could not begin: before others are tuned, not after."""
+    for entrant in entrants:
+        _job(plan, entrant, plan.seeds[0], plan.steps).begin()
+
+
 def compare(plan: Plan, entrants: Sequence[Entrant], reference: str, runner: Runner) -> Comparison:
     """Run every contender for every seed and number of steps, and gather what was measured.
 
@@ -123,10 +139,7 @@ def compare(plan: Plan, entrants: Sequence[Entrant], reference: str, runner: Run
         If names repeat, the reference is none of them, or settings do not go together.
     """
     names = [entrant.name for entrant in entrants]
-    if len(set(names)) < len(names):
-        raise InputError(f"each contender needs a name of its own, not {', '.join(names)}")
-    if reference not in names:
-        raise InputError(f"the reference '{reference}' is none of the contenders: {', '.join(names)}")
+    check_names(names, reference)
     asked = [(e, seed, n) for e in entrants for seed in plan.seeds for n in plan.horizons]
     results = runner.run([_job(plan, *one) for one in asked], "comparing")
     by = {(e.name, seed, n): result for (e, seed, n), result in zip(asked, results, strict=True)}
@@ -195,7 +208,7 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
     common = plan.common
     return {
         "title": plan.title,
-        "command": this_command(),
+        **this_command(),
         "data": Path(common["data"]).stem,
         "data_fingerprint": data_fingerprint(common["data"], common.get("data_dir")),
         "network": Path(common["network"]).stem,
@@ -219,9 +232,13 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
     }
 
 
-def this_command() -> str:
-    """Return the command line of this process as it can be repeated elsewhere."""
-    return command_without_places(sys.argv)
+def this_command() -> dict[str, str]:
+    """Return the command line of this process: as it can be repeated elsewhere, and a checksum of the whole.
+
+    Of a path the former has only the last part, by which two files may look the same.
+    """
+    digest = hashlib.sha256("\0".join(sys.argv[1:]).encode()).hexdigest()
+    return {"command": command_without_places(sys.argv), "command_sha256": digest}
 
 
 def command_without_places(arguments: Sequence[str]) -> str:
@@ -232,7 +249,7 @@ def command_without_places(arguments: Sequence[str]) -> str:
     >>> command_without_places(["/bin/l2lnp", "compare", "--learned", "a=/home/me/a.h5:joint"])
     'l2lnp compare --learned a=a.h5:joint'
     """
-    words = [re.sub(r"(?<![^=])(?:[A-Za-z]:)?[/\\](?:[^/\\=]+[/\\])+", "", word) for word in arguments]
-    if words[0] == "__main__.py":
-        words[0] = "l2lnp"
-    return " ".join(word if re.fullmatch(r"[\w./=:,+-]+", word) else f"'{word}'" for word in words)
+    program, *words = arguments
+    program = Path(program).name.replace("__main__.py", "l2lnp")
+    words = [re.sub(r"(?<![^=])(?:[A-Za-z]:)?[/\\](?:[^/\\=]+[/\\])+", "", word) for word in words]
+    return shlex.join([program, *words])

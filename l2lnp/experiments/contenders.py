@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import read_file
 from l2lnp.optimizers import BASES, OPTIMIZERS, check_settings, default_settings
 from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
-from l2lnp.runs.settings import TrainSettings
+from l2lnp.runs.settings import TrainSettings, parse_assignment
 
 OWN_SETTINGS = frozenset(  # of a run, that contenders may differ in
     {"curvature", "unroll_length_steps", "meta_learning_rate", "clip_norm", "second_derivatives"}
@@ -47,16 +46,6 @@ def check_name(name: str) -> None:
         )
 
 
-def is_available(baseline: Baseline) -> bool:
-    """Return whether this version's optimizer has all the settings that ``baseline`` asks for."""
-    return set(baseline.settings) <= default_settings(baseline.optimizer).keys()
-
-
-def available() -> list[str]:
-    """Return the names of the hand-designed contenders of this version."""
-    return [name for name, baseline in CONTENDERS.items() if is_available(baseline)]
-
-
 def find_baseline(name: str) -> Baseline:
     """Return the hand-designed contender ``NAME[:SETTING=VALUE]...``, as in ``adam:weight_decay=0.2``.
 
@@ -66,8 +55,8 @@ def find_baseline(name: str) -> Baseline:
         If there is none of that name, or a setting is unknown, impossible, or among those that are tuned.
     """
     own, *parts = name.split(":")
-    if own not in available():
-        raise unknown_name("contender", own, available())
+    if own not in CONTENDERS:
+        raise unknown_name("contender", own, CONTENDERS)
     baseline = CONTENDERS[own]
     settings = dict(_assignment("--optimizers", part) for part in parts)
     tuned = sorted(settings.keys() & baseline.start.keys())
@@ -173,15 +162,12 @@ class Learned(NamedTuple):
 
 
 def _assignment(option: str, text: str) -> tuple[str, Any]:
-    """Return name and value of ``SETTING=VALUE``, a TOML value; a text needs no quotes."""
-    name, equals, value = text.partition("=")
-    if not equals:
+    """Return name and value of a contender's ``SETTING=VALUE``."""
+    found = parse_assignment(text)
+    if found is None:
         or_joint = "'joint' or " if option == "--learned" else ""
         raise InputError(f"{option}: {or_joint}SETTING=VALUE is wanted after the name, not '{text}'")
-    try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name, value
+    return found
 
 
 def checksum(name_or_path: str) -> str:

@@ -16,15 +16,17 @@ import numpy as np
 
 from l2lnp.data import Dataset, load_dataset
 from l2lnp.errors import DivergedError
-from l2lnp.experiments.ablation import changed
+from l2lnp.experiments.ablation import ChangedCurvature, changed
 from l2lnp.experiments.contenders import checksum
+from l2lnp.meta.joint import Training
 from l2lnp.networks import find_network
 from l2lnp.optimizers import OPTIMIZERS
 from l2lnp.pretrained import RANDOM
 from l2lnp.runs.blocks import Blocks
-from l2lnp.runs.problem import fingerprint, pose
+from l2lnp.runs.problem import Problem, fingerprint, pose
 from l2lnp.runs.resolving import own_settings
 from l2lnp.runs.settings import TrainSettings
+from l2lnp.tasks.classification import Classification
 from l2lnp.version import VERSION
 
 _ELSEWHERE = (
@@ -57,6 +59,18 @@ class Job:
     evaluate_at: tuple[int, ...] = ()
     split: str = "test"
     h: str = "as it is"
+
+    def begin(self) -> tuple[Problem, Classification | ChangedCurvature, Training]:
+        """Return the problem, the task with h as it is to be, and the training before its first step.
+
+        Raises
+        ------
+        InputError
+            If settings, data, network and optimizer do not go together.
+        """
+        s = self.settings
+        problem = pose(s, dataset=loaded(s.data, s.data_dir))
+        return problem, changed(problem.task, self.h, s.seed), problem.begin()
 
     @property
     def is_prefix_of_longer(self) -> bool:
@@ -154,9 +168,8 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Result
         If ``should_stop`` says so after a step, or a block of them.
     """
     s = job.settings
-    problem = pose(s, dataset=loaded(s.data, s.data_dir))
-    task = changed(problem.task, job.h, s.seed)
-    training, batches = problem.begin(), problem.batches(0)
+    problem, task, training = job.begin()
+    batches = problem.batches(0)
     losses, errors = np.full(s.steps, np.inf), np.full(len(job.evaluate_at), np.nan)
     times, restarts = np.zeros((2, s.steps)), np.zeros(s.steps, np.int64)
     split, blocks, step = problem.dataset.split(job.split), Blocks(problem.learner, task, problem.xp), 0

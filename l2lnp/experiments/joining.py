@@ -11,18 +11,21 @@ from l2lnp.experiments.comparison import Comparison, Row
 
 Run: TypeAlias = tuple[str, int]  # a contender and a seed
 
-_MAY_DIFFER = ("title", "command", "seeds", "contenders", "reference", "tuning_seeds", "clock", "environment")
+_MAY_DIFFER = (
+    *("title", "command", "command_sha256", "seeds", "contenders", "reference", "tuning_seeds"),
+    *("clock", "environment"),
+)
 # What is meant where nothing is said, as on pages made before it was asked for.
 _FORMER = {"backend": "numpy"}
 
 
-def join(parts: Sequence[Comparison], command: str, replace: bool = False) -> Comparison:
+def join(parts: Sequence[Comparison], command: Mapping[str, str], replace: bool = False) -> Comparison:
     """Return one comparison with the seeds and contenders of all; title, clock and reference are the first's.
 
     Parameters
     ----------
     command
-        The one that joins; it is told beside those of the parts.
+        The one that joins (`comparison.this_command`); it is told beside those of the parts.
     replace
         Whether a contender's run of a seed counts instead of that in parts before it.
 
@@ -48,7 +51,8 @@ def join(parts: Sequence[Comparison], command: str, replace: bool = False) -> Co
     source = _sources(parts, replace)
     about = {
         **first,
-        "command": "\n".join([*(part.about["command"] for part in parts), command]),
+        "command": "\n".join([*(part.about["command"] for part in parts), command["command"]]),
+        "command_sha256": command["command_sha256"],
         "seeds": sorted({seed for _, seed in source}),
         "tuning_seeds": _tuning_seeds(parts),
         "contenders": _contenders(parts, source),

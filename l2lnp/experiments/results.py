@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import inf, isnan
 from pathlib import Path
@@ -60,13 +60,18 @@ def write_results(folder: Path, comparison: Comparison) -> None:
     replace_file(folder / "comparison.json", text.encode() + b"\n")
 
 
-def holds_another(folder: Path, command: str) -> bool:
-    """Return whether ``folder`` holds the results of a comparison, and not of that by ``command``."""
+def holds_another(folder: Path, command: Mapping[str, Any]) -> bool:
+    """Return whether ``folder`` holds results, and not of ``command`` (`comparison.this_command`).
+
+    The checksum was not always told.
+    """
     path = folder / "comparison.json"
     if not path.exists():
         return False
     try:
-        return bool(json.loads(read_text(path))["command"] != command)
+        found = json.loads(read_text(path))
+        checksums = {about["command_sha256"] for about in (found, command) if "command_sha256" in about}
+        return bool(found["command"] != command["command"] or len(checksums) > 1)
     except (ValueError, LookupError, TypeError):
         return True
 

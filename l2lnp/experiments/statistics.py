@@ -23,11 +23,6 @@ class Paired(NamedTuple):
     p_t: float  # paired t test
     p_wilcoxon: float  # Wilcoxon signed rank test
 
-    @property
-    def reference_is_no_worse(self) -> bool:
-        """Whether the reference is worse by at most one standard error: the meaning of "no worse"."""
-        return self.difference >= -self.standard_error
-
 
 def paired(reference: np.ndarray, other: np.ndarray) -> Paired:
     """Compare values (N,) of the reference with another contender's for the same N seeds.

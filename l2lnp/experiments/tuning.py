@@ -143,6 +143,8 @@ def tune(
         else:
             searches[asked] = search(find_baseline(asked[0]).start)
             wanted[asked] = next(searches[asked])
+    for (name, n), points in wanted.items():  # before others are tuned, not after
+        _job(common, name, n, points[0], seeds[0]).begin()
     if wanted:
         say(f"not tuned yet: {_listed(wanted)}; tuning now on seeds {seeds[0]} to {seeds[-1]}")
     round_number = 0

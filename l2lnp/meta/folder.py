@@ -192,7 +192,7 @@ class MetaFolder:
         if scores:
             axes.plot(*zip(*scores, strict=True), "o-", color=ORANGE, label="validation")
         axes.set(yscale="log", xlabel="episode", ylabel="mean loss over the steps")
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
         axes.legend(frameon=False)
         write_figure(self.curves, figure)
 

@@ -132,16 +132,16 @@ def load_learned_optimizer(name_or_path: str) -> LearnedOptimizer:
 
 
 def find_learned_file(name_or_path: str) -> Path:
-    """Return the file that a learned optimizer's name, file, or run folder stands for."""
+    """Return the file that a learned optimizer's name, file, or run folder stands for, in this order."""
+    if name_or_path in pretrained_names():
+        return Path(str(resources.files(__name__) / f"{name_or_path}.h5"))
     path = Path(name_or_path)
     if path.is_dir():
         own = path / "learned.h5"  # of meta-training
         return own if own.exists() else path / "checkpoint.h5"
     if name_or_path.endswith(_SUFFIXES):
         return path
-    if name_or_path not in pretrained_names():
-        raise unknown_name("learned optimizer", name_or_path, [*pretrained_names(), "or a file FILE.h5"])
-    return Path(str(resources.files(__name__) / f"{name_or_path}.h5"))
+    raise unknown_name("learned optimizer", name_or_path, [*pretrained_names(), "or a file FILE.h5"])
 
 
 def save_learned_optimizer(path: Path, learned: LearnedOptimizer) -> None:

@@ -26,7 +26,7 @@ def draw_curves(path: Path, lines: Sequence[Line], title: str) -> None:
     figure = Figure(figsize=(8, 5.6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     figure.subplots_adjust(left=0.105, right=0.975, bottom=0.09, top=0.94, hspace=0.09)
-    top.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    top.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
     _draw_loss(top, *losses(lines))
     _draw_error(bottom, *test_errors(lines))
     bottom.set_xlabel("step")
@@ -50,11 +50,11 @@ def draw_confusion(path: Path, confusion: np.ndarray, names: Sequence[str], titl
                 column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=9
             )
         is_long = max(map(len, names)) > 2
-        axes.set_xticks(range(n), names, rotation=90 if is_long else 0)
-        axes.set_yticks(range(n), names)
+        axes.set_xticks(range(n), names, rotation=90 if is_long else 0, parse_math=False)
+        axes.set_yticks(range(n), names, parse_math=False)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
     axes.tick_params(length=0, colors=GREY)
     axes.spines[:].set_visible(False)
     write_figure(path, figure)

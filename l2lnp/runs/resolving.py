@@ -143,6 +143,13 @@ def own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {**known, **asked}
     if found["basis"] not in BASES:
         raise unknown_name("basis", found["basis"], BASES)
+    if found["basis"] == "coordinates":
+        in_vain = [key for key in asked if key.startswith("basis_") and asked[key] != known[key]]
+        if in_vain:
+            raise InputError(
+                f"{in_vain[0]} of {optimizer} belongs to the curvature basis: "
+                "take --basis kronecker, or leave it out"
+            )
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 

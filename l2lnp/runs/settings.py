@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.files import read_text
+from l2lnp.pretrained import RANDOM, pretrained_names
 from l2lnp.scalars import LARGEST
 
 MAY_CHANGE = ("steps", "threads")  # when a run goes on
@@ -163,4 +164,16 @@ def full_path(name: str, value: Any) -> Any:
     if name not in ("data", "network", "pretrained", "data_dir") or value is None:
         return value
     is_path = name == "data_dir" or value.endswith((".h5", ".hdf5", ".toml")) or "/" in value or "\\" in value
-    return str(Path(value).absolute()) if is_path else value
+    is_folder = name == "pretrained" and value not in (*pretrained_names(), RANDOM) and Path(value).is_dir()
+    return str(Path(value).absolute()) if is_path or is_folder else value
+
+
+def parse_assignment(text: str) -> tuple[str, Any] | None:
+    """Return name and value of ``NAME=VALUE``, a TOML value; a text needs no quotes. None: there is no =."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        return None
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()

@@ -1,5 +1,6 @@
 """The benchmark itself: turns, checks before timing, goals, tables, curves; tiny sizes throughout."""
 
+import csv
 import json
 import re
 from functools import partial
@@ -195,12 +196,12 @@ def test_slopes_are_exponents():
     assert curves.slope(x, 3 * x**2) == pytest.approx(2)
 
 
-def test_curves_are_measured_drawn_and_can_be_drawn_again(tmp_path):
+def test_curves_are_measured_and_drawn(tmp_path):
     axis = curves.Axis("coordinates", (300, 600), ("LSTM step",))
     curves.measure_curves(tmp_path, [1], 3, lambda _: None, [axis])
-    points = curves.read_points(tmp_path / "curves.csv")
-    assert [p["value"] for p in points] == [300, 600]
-    assert all(p["median_s"] > 0 for p in points)
+    points = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))
+    assert [p["value"] for p in points] == ["300", "600"]
+    assert all(float(p["median_s"]) > 0 for p in points)
     assert (tmp_path / "coordinates.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from l2lnp.experiments.results import read_results
+from l2lnp.pretrained import find_learned_file
 
 from .command_line import l2lnp, start
 
@@ -50,7 +51,7 @@ def timeless(folder):
     """What stands in a folder of results, without times and command."""
     lines = (folder / "curves.csv").read_text().splitlines()
     about = json.loads((folder / "comparison.json").read_text())
-    return [line.split(",")[:4] for line in lines], {**about, "command": None}
+    return [line.split(",")[:4] for line in lines], {**about, "command": None, "command_sha256": None}
 
 
 def test_compare_tunes_and_writes_everything_and_makes_it_anew(capsys, folder):
@@ -118,7 +119,7 @@ def test_contenders_that_ran_apart_are_joined_to_what_they_are_together(capsys, 
     joined, whole = (
         json.loads((folder / out / "comparison.json").read_text()) for out in ("joined", "whole")
     )
-    assert joined == {**whole, "command": joined["command"]}
+    assert joined == {**whole, **{key: joined[key] for key in ("command", "command_sha256")}}
 
 
 def test_nothing_is_written_over_another_comparison(capsys, folder, undrawn, monkeypatch):
@@ -143,6 +144,19 @@ def test_nothing_is_written_over_another_comparison(capsys, folder, undrawn, mon
         assert ended.code == 2
         assert "runs/compare-digits-small-1 holds the results of another comparison: choose" in ended.err
         assert numbers() == before
+
+
+def test_files_of_one_name_in_two_folders_are_not_taken_for_one(capsys, folder, undrawn, monkeypatch):
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        shutil.copy(find_learned_file("slstm"), folder / name / "learned.h5")
+        learned = f"a={folder / name / 'learned.h5'}"
+        command = [*COMPARE, "--optimizers", "none", "--learned", learned]
+        monkeypatch.setattr("sys.argv", ["l2lnp", *command])
+        assert l2lnp(capsys, *command).code == 0
+    told = [json.loads(path.read_text())["command"] for path in (folder / "runs").glob("*/comparison.json")]
+    assert len(told) == 2
+    assert told[0] == told[1]
 
 
 def jobs_in(cache):
@@ -275,19 +289,20 @@ def test_pretrained_lists_and_describes(capsys):
         (["compare", "--learned", "a=random-adam"], "unknown learned optimizer 'random-adam'"),
         (["compare", "--learned", "a|b=slstm"], "its name must be without |"),
         (["compare", "--learned", "a=none.h5"], "none.h5"),
-        (
-            ["compare", "--learned", "a=slstm", "--learned", "a=slstm:joint", "--optimizers", "none"],
-            "a name of its own",
-        ),
-        (
-            ["compare", "--optimizers", "none", "--reference", "b"],
-            "the reference 'b' is none of the contenders",
-        ),
+        (["compare", "--learned", "a=slstm", "--learned", "a=slstm:joint"], "a name of its own"),
+        (["compare", "--learned", "adam=slstm"], "a name of its own"),
+        (["compare", "--optimizers", "adam,adam"], "a name of its own"),
+        (["compare", "--reference", "b"], "the reference 'b' is none of the contenders"),
         (["compare", "--first-seed", "995"], "seed 1000 is for tuning"),
         (["compare", "--from", "nowhere"], "no results of a comparison"),
         (["compare", "--replace"], "name their folders with --from"),
         (["compare", "--from", "nowhere", "--replace"], "name their folders with --from"),
-        (["compare", "--learned", "a=slstm:speed=3", "--optimizers", "none"], "speed"),
+        (["compare", "--learned", "a=slstm:speed=3"], "unknown setting of slstm 'speed'"),
+        (["compare", "--learned", "a=slstm:curvature=exat"], "unknown curvature mode 'exat'"),
+        (["compare", "--optimizers", "sgd,adam:schedule=cosin"], "cosin"),
+        (["compare", "--optimizers", "sgd,soap:basis_every=0"], "basis_every and basis_max_width must be"),
+        (["tune", "--optimizers", "sgd,adam:basis_every=5"], "belongs to the curvature basis"),
+        (["transfer", "--learned", "none", "--optimizers", "none"], "nothing to compare"),
         (["compare", "--data", "mnist"], "--data-dir"),
         (["tune", "--optimizers", "slstm"], "unknown contender 'slstm'"),
         (["tune", "--optimizers", "none"], "nothing to tune"),

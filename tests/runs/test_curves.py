@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from l2lnp.meta.folder import MetaFolder
 from l2lnp.runs import curves
 from l2lnp.runs.metrics import Line
 
@@ -42,6 +43,12 @@ def test_the_curves_show_the_metrics(tmp_path, monkeypatch):
     middle, mean = loss.lines[1].get_xydata().T
     np.testing.assert_allclose(mean, 2.0 * 0.9**middle)
     np.testing.assert_allclose(error.lines[0].get_xydata(), [(step, 0.5) for step in (10, 20, 30, 40, 50)])
+
+
+def test_dollars_in_names_are_no_formulas(tmp_path):
+    curves.draw_curves(tmp_path / "curves.png", LINES, "a$_$b")
+    curves.draw_confusion(tmp_path / "confusion.png", np.eye(2, dtype=int), ["a$_$", "$$"], "a$_$b")
+    MetaFolder(tmp_path).draw([{"episode": 1, "mean_loss": 1.0, "validation": None}], "slstm on a$_$b.toml")
 
 
 def test_the_confusion_matrix_is_drawn_with_its_counts(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Settings: complete after `resolve`, repeated exactly by TOML, and refused where they do not go together."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from l2lnp.errors import InputError
 from l2lnp.optimizers import OPTIMIZERS
-from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
+from l2lnp.pretrained import LearnedOptimizer, find_learned_file, save_learned_optimizer
 from l2lnp.runs.resolving import (
     JOINT_DEFAULTS,
     PRACTISED_JOINT_DEFAULTS,
@@ -81,6 +83,25 @@ def test_a_learned_optimizer_begins_as_it_came_with_the_package_and_stays_so_unl
     assert resolve(own).joint
     with pytest.raises(InputError, match=r"begin anew with --pretrained random"):
         resolve({"optimizer_settings": {"features": ["rnnprop"]}})
+
+
+def test_a_name_goes_before_a_folder_and_a_folder_stands_in_full(pretrained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("slstm", "mine"):
+        (tmp_path / name).mkdir()
+        shutil.copy(pretrained, tmp_path / name / "learned.h5")
+    assert find_learned_file("slstm").parent != tmp_path / "slstm"
+    assert find_learned_file("./slstm") == Path("slstm/learned.h5")
+    assert resolve({"pretrained": "slstm"}).pretrained == "slstm"
+    assert resolve({"pretrained": "mine"}).pretrained == str(tmp_path / "mine")
+
+
+def test_what_belongs_to_the_basis_is_refused_in_coordinates():
+    for name, value in {"basis_every": 5, "basis_max_width": 0, "basis_recency": 2.0}.items():
+        given = {"optimizer": "adam", "optimizer_settings": {name: value}}
+        with pytest.raises(InputError, match=f"{name} of adam belongs to the curvature basis"):
+            resolve(given)
+    assert resolve({"optimizer": "adam", "optimizer_settings": {"basis_every": 10}})  # as in a config.toml
 
 
 def test_a_pretrained_file_brings_its_optimizer_with_it(pretrained):
