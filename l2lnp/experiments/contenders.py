@@ -177,7 +177,7 @@ def checksum(name_or_path: str) -> str:
 
 def in_basis(
     names: Sequence[str], learned: Sequence[Learned], asked: Mapping[str, Any]
-) -> tuple[list[str], list[Learned]]:
+) -> tuple[tuple[str, ...], tuple[Learned, ...]]:
     """Return the contenders, hand-designed and learned, with what is ``asked`` of the curvature basis.
 
     Parameters
@@ -204,8 +204,11 @@ def in_basis(
         )
     suffixes = ("".join(f":{key}={value}" for key, value in own.items()) for own in of_names)
     return (
-        [name + suffix for name, suffix in zip(names, suffixes, strict=True)],
-        [one._replace(settings=one.settings | own) for one, own in zip(learned, of_learned, strict=True)],
+        tuple(name + suffix for name, suffix in zip(names, suffixes, strict=True)),
+        tuple(
+            one._replace(settings={**one.settings, **own})
+            for one, own in zip(learned, of_learned, strict=True)
+        ),
     )
 
 

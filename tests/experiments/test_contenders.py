@@ -79,7 +79,7 @@ def test_what_is_asked_of_the_basis_reaches_those_it_applies_to(asked, names, le
     """A contender's own settings go before; soap and files say themselves what they work in."""
     before = [Learned.parse(text) for text in LEARNED]
     found, after = in_basis(NAMES, before, asked)
-    assert tuple(found) == names
+    assert found == names
     assert [one.settings for one in after] == [
         {**one.settings, **own} for one, own in zip(before, learned, strict=True)
     ]
