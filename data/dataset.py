@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 
 from l2lnp.backend import Array, to_backend
 from l2lnp.data.augmentation import Augmentation
-from l2lnp.data.hdf5 import Description, moments, survey
+from l2lnp.data.hdf5 import Description, check_contrast, moments, survey
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.randomness import generator
 
@@ -214,8 +214,15 @@ def in_memory(
     arrays: Arrays,
     statistics: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Dataset:
-    """Return the `Dataset` of ``arrays``; mean and deviation (C,) are computed unless given."""
+    """Return the `Dataset` of ``arrays``; mean and deviation (C,) are computed unless given.
+
+    Raises
+    ------
+    InputError
+        If a channel has no contrast.
+    """
     mean, deviation = statistics or moments(survey(arrays["train"][0])[0])
+    check_contrast(deviation, description.name)
     normalise = Normalisation(mean, deviation)
     images, labels = arrays["train"]
     splits: dict[str, Split] = {

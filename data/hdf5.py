@@ -225,10 +225,14 @@ def examine(file: h5py.File, path: Path, sizes: Mapping[str, int]) -> Findings:
         histograms[split], digests[f"{split}/images"] = survey(file[split]["images"], n)
         digests[f"{split}/labels"] = labels_digest(file[split]["labels"][:n])
     mean, deviation = moments(histograms["train"])
-    if deviation.min() < LEAST_DEVIATION:
-        channel = int(np.argmin(deviation))
-        raise InputError(f"cannot write {path}: channel {channel} of the training images is constant")
+    check_contrast(deviation, f"cannot write {path}")
     return Findings(mean, deviation, digests)
+
+
+def check_contrast(deviation: np.ndarray, what: str) -> None:
+    """Raise `InputError`, beginning with ``what``, if one of the deviations (C,) is a constant channel's."""
+    if deviation.min() < LEAST_DEVIATION:
+        raise InputError(f"{what}: channel {int(np.argmin(deviation))} of the training images is constant")
 
 
 def seal(file: h5py.File, findings: Findings) -> None:

@@ -151,8 +151,9 @@ def _check_zip_member(member: zipfile.ZipInfo, name: str, path: Path) -> None:
 
 def _content_offset(file: BinaryIO, member: zipfile.ZipInfo, path: Path) -> int:
     """Return where a member's bytes begin: behind the header that stands before them."""
-    file.seek(member.header_offset)
-    header = file.read(_LOCAL_HEADER.size)
+    is_inside = 0 <= member.header_offset < path.stat().st_size
+    file.seek(member.header_offset if is_inside else 0)
+    header = file.read(_LOCAL_HEADER.size if is_inside else 0)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_ZIP):
         raise InputError(f"{path} is a damaged zip archive (no header before {member.filename!r})")
     _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)

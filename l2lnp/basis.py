@@ -35,7 +35,7 @@ from l2lnp.execution import Execution
 from l2lnp.kernels import reductions, twin
 from l2lnp.kernels.factorizations import qr
 from l2lnp.kernels.products import along_modes, matmul
-from l2lnp.tree import Layout, Moments, Tensor
+from l2lnp.tree import Layout, Moments
 
 FIRST_REFRESHES = (0, 1, 2, 4)  # steps; then regularly
 LONGEST_MEMORY = 0.9  # the largest b
@@ -116,9 +116,12 @@ def references(layout: Layout, g: Array) -> Moments:
     at a right angle to them (`eigenvectors`).
     """
     found: Moments = {}
-    for params, weights in zip(layout.split(g).values(), _weights(layout), strict=True):
+    of_layers = layout.split(g)
+    for index in layout.weights.values():
+        weights = layout.tensors[index]
         if not weights.modes:
             continue
+        params = of_layers[weights.layer]
         g_w = params["w"].reshape(weights.modes[0], -1)
         g_b = params.get("b", g_w.sum(1))
         of_inputs = (g_b @ g_w).reshape(weights.modes[1:])
@@ -173,12 +176,3 @@ def _turned(layout: Layout, axes: Moments, v: Array, execution: Execution) -> Ar
 
     execution.map(turn, len(layout.tensors))
     return turned
-
-
-def _weights(layout: Layout) -> list[Tensor]:
-    """Return for each layer with parameters its weights "w", or its first tensor where it has none."""
-    found: dict[int, Tensor] = {}
-    for t in layout.tensors:
-        if t.name == "w" or t.layer not in found:
-            found[t.layer] = t
-    return list(found.values())

@@ -17,9 +17,11 @@ from l2lnp.backend import Array, array_module, to_backend
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.layers import affine
 from l2lnp.layers.activation import Activation
+from l2lnp.layers.conv import Conv2D
 from l2lnp.layers.fully_connected import FullyConnected
 from l2lnp.layers.losses import LossCache, SoftmaxCrossEntropy
 from l2lnp.layers.lstm import LSTM
+from l2lnp.layers.routing import Routing
 from l2lnp.tree import Moments, Params, add_params
 
 if TYPE_CHECKING:
@@ -92,6 +94,12 @@ def check_supported(name: str, network: Sequential, axes: Moments | None = None)
             f"curvature mode '{name}' cannot be computed for a network with an lstm layer, "
             f"whose weights are shared over time; use one of: {others}"
         )
+    for layer in network.layers if name == "exact" else ():
+        if not isinstance(layer, Conv2D | FullyConnected | Activation | Routing):
+            raise InputError(
+                f"curvature mode 'exact' does not know where a {type(layer).__name__} is curved: use one of: "
+                f"{', '.join(other for other, mode in MODES.items() if not (other == name or mode.in_basis))}"
+            )
 
 
 def check_basis(name: str, in_basis: bool) -> None:
@@ -222,12 +230,10 @@ def ekfac(
     """
     weights = n_total * array_module(sweep.loss_cache.p).ones_like(sweep.loss_cache.p[0])
     found: dict[int, Params] = {}
-    for t in network.layout.tensors:
-        if t.name == "w" or t.layer not in found:
-            layer, g_y = sweep.layers[t.layer], sweep.g_ys[t.layer - network.first_with_params]
-            of_layer, cache = params[t.layer], sweep.caches[t.layer]
-            turned = basis.of_layer(axes, t.layer)
-            found[t.layer] = layer.squared_gradients(of_layer, cache, g_y, weights, t.modes, turned)
+    for i, index in network.layout.weights.items():
+        g_y, turned = sweep.g_ys[i - network.first_with_params], basis.of_layer(axes, i)
+        modes = network.layout.tensors[index].modes
+        found[i] = sweep.layers[i].squared_gradients(params[i], sweep.caches[i], g_y, weights, modes, turned)
     return found
 
 

@@ -83,13 +83,18 @@ class Layout:
         return found
 
     @cached_property
-    def weights_of_tensors(self) -> tuple[int, ...]:
-        """For each tensor the index of its layer's weights "w" (or first tensor, where it has none)."""
+    def weights(self) -> dict[int, int]:
+        """For each layer with parameters the index of its tensor "w" (or the first, where it has none)."""
         found: dict[int, int] = {}
-        for index, tensor in reversed(list(enumerate(self.tensors))):
+        for index, tensor in enumerate(self.tensors):
             if tensor.name == "w" or tensor.layer not in found:
                 found[tensor.layer] = index
-        return tuple(found[tensor.layer] for tensor in self.tensors)
+        return found
+
+    @cached_property
+    def weights_of_tensors(self) -> tuple[int, ...]:
+        """For each tensor the index of its layer's `weights`."""
+        return tuple(self.weights[tensor.layer] for tensor in self.tensors)
 
     @cached_property
     def fan_ins(self) -> tuple[int, ...]:

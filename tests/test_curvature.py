@@ -9,7 +9,7 @@ from networks_of_all_kinds import NETWORKS, convolutional, curved_head, draw_bat
 from l2lnp import basis, curvature
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.layers import Activation, Flatten, FullyConnected, SoftmaxCrossEntropy
+from l2lnp.layers import Activation, Flatten, FullyConnected, Layer, SoftmaxCrossEntropy
 from l2lnp.network import Sequential
 
 CUT = Execution(micro_batch=3, lanes=2)
@@ -128,11 +128,22 @@ def test_random_modes_are_reproduced_by_their_generator(mode):
     assert (first != other).any()
 
 
+class Swish(Layer):
+    """A layer of one's own."""
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
 def test_what_is_not_supported_is_refused_with_what_is():
     network = row_lstm()
     theta, x, targets = draw_batch(network)
     with pytest.raises(InputError, match=r"lstm layer.*use one of: hesscale, exact_head"):
         network.evaluate(theta, x, targets, "exact")
+    own = Sequential((FullyConnected(4, 3), Swish(), FullyConnected(3, 2)), SoftmaxCrossEntropy(), (4,))
+    curvature.check_supported("hesscale", own)
+    with pytest.raises(InputError, match=r"does not know where a Swish is curved: use one of: hesscale"):
+        curvature.check_supported("exact", own)
     with pytest.raises(InputError, match="did you mean 'hesscale'"):
         network.evaluate(theta, x, targets, "hessscale")
 

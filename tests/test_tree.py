@@ -20,6 +20,15 @@ def test_tensors_lie_one_after_the_other():
     assert LAYOUT.layers == {0: ("conv", slice(0, 8)), 2: ("fully_connected", slice(8, 16))}
 
 
+def test_the_weights_of_a_layer_are_w_or_else_its_first_tensor():
+    layout = Layout.of_layers(
+        [("conv", {"b": (2,), "w": (2, 3, 4)}), ("", {}), ("scale", {"gain": (3, 2), "offset": (3,)})]
+    )
+    assert layout.weights == {0: 1, 2: 2}
+    assert layout.weights_of_tensors == (1, 1, 2, 2)
+    assert layout.fan_ins == (12, 12, 2, 2)
+
+
 def test_split_gives_views_and_join_is_its_inverse():
     theta = np.arange(16.0)
     params = LAYOUT.split(theta)

@@ -274,8 +274,11 @@ def clipped(v: Array, norm: float) -> Array:
     """Return ``v``, scaled down to the given Euclidean norm if it is longer."""
     xp = array_module(v)
     if xp is not np:  # without asking the device how long it is
-        return v * xp.minimum(norm / xp.linalg.norm(v), 1.0)
-    length = float(np.linalg.norm(v))
+        return v * xp.minimum(norm / xp.linalg.norm(v.astype(xp.float64)), 1.0).astype(v.dtype)
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(v))
+    if length == np.inf:  # its square is beyond single precision
+        length = float(np.linalg.norm(v.astype(np.float64)))
     return v * (norm / length) if length > norm else v
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import cos, exp, inf, log, pi
+from math import ceil, cos, exp, inf, log, pi
 from typing import Any
 
 from l2lnp.curvature import BASIS_MODES, check_basis
@@ -87,7 +87,7 @@ class MetaSettings:
                 f"the horizon of {self.horizon_steps} steps must be a multiple of the truncation's "
                 f"{self.truncation_steps}"
             )
-        if not 1 <= (self.least_horizon_steps or 1) <= self.horizon_steps:
+        if self.least_horizon_steps is not None and not 1 <= self.least_horizon_steps <= self.horizon_steps:
             raise InputError(
                 f"the least horizon must lie between 1 and the horizon of {self.horizon_steps} steps, "
                 f"not at {self.least_horizon_steps}"
@@ -147,4 +147,5 @@ class MetaSettings:
         grown = min(1.0, 2 * episode / self.n_episodes)
         now = min(most, 2 * least * (max(1.0, most / (2 * least))) ** grown)
         drawn = exp(generator(self.seed, "horizon", episode).uniform(log(least), log(now)))
-        return max(1, round(drawn / self.truncation_steps)) * self.truncation_steps
+        n_unrolls = max(ceil(least / self.truncation_steps), round(drawn / self.truncation_steps))
+        return n_unrolls * self.truncation_steps

@@ -137,7 +137,7 @@ class MetaTrainer:
         return self._validation[0].task.layout
 
     def run_episode(self, progress: Progress) -> tuple[Progress, Report]:
-        """Return the progress after one more episode, and what happened in it."""
+        """Return the progress after one more episode, and what happened in it; if it diverged, NaN."""
         settings = self.settings
         episode, horizon = self._draw(progress.episode, "train"), settings.horizon(progress.episode)
         learner = self._learner(
@@ -155,9 +155,12 @@ class MetaTrainer:
             phi, meta, losses = imitated.phi, imitated.meta, np.array(imitated.losses)
             title += ", imitation"
         else:
-            # one step beyond the horizon: its evaluation ends the last unroll
-            training, losses = self._train(learner, episode, progress.phi, progress.meta, horizon + 1)
-            phi, meta = training.phi, training.meta
+            phi, meta, losses = progress.phi, progress.meta, np.array([np.nan])
+            try:  # one step beyond the horizon: its evaluation ends the last unroll
+                training, losses = self._train(learner, episode, phi, meta, horizon + 1)
+                phi, meta = training.phi, training.meta
+            except DivergedError:  # nothing is learned from it; the next episode is another task
+                title += ", diverged"
         progress = progress._replace(episode=done, phi=tree_to_host(phi), meta=tree_to_host(meta))
         score = None
         if done % settings.validate_every_episodes == 0 or done == settings.n_episodes:

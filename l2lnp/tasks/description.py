@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 from typing import Any, NamedTuple
 
 from l2lnp.errors import InputError, unknown_name
@@ -19,6 +18,7 @@ class _Form(NamedTuple):
 
 
 MOST_UNITS = 1 << 16  # of a layer, and pixels of a kernel's side
+MOST_LOG_SCALE = 20  # weights and their products stay finite
 MOST_WEIGHT = 1e9  # sums of weights stay finite
 
 
@@ -42,7 +42,10 @@ _RANGE = _Form(
     f"two positive whole numbers up to {MOST_UNITS:,}, the lesser first",
     lambda value: _are_whole(value, most=MOST_UNITS) and len(value) == 2 and value[0] <= value[1],
 )
-_NUMBER = _Form("a number from 0", lambda value: type(value) in (int, float) and 0 <= value < inf)
+_LOG_SCALE = _Form(
+    f"a number from 0 to {MOST_LOG_SCALE}",
+    lambda value: type(value) in (int, float) and 0 <= value <= MOST_LOG_SCALE,
+)
 _WEIGHT = _Form(
     f"a number from 0 to {MOST_WEIGHT:g}",
     lambda value: type(value) in (int, float) and 0 <= value <= MOST_WEIGHT,
@@ -55,7 +58,7 @@ _FORMS: Mapping[str, Mapping[str, _Form]] = {
     "": {
         "description": _TEXT,
         "batch_sizes": _SIZES,
-        "initial_log_scale": _NUMBER,
+        "initial_log_scale": _LOG_SCALE,
         "data": _TABLES,
         "network": _TABLES,
     },

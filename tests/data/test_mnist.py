@@ -35,6 +35,12 @@ def test_reads_plain_and_gzipped(folder):
     np.testing.assert_array_equal(arrays["test"][1], [0, 1, 2, 3, 4])
 
 
+def test_refuses_pictures_without_contrast(folder):
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros((20, 28, 28), np.uint8))))
+    with pytest.raises(InputError, match="mnist: channel 0 of the training images is constant"):
+        load_dataset("mnist", folder)
+
+
 def test_finds_the_folder_or_one_of_its_name_inside(folder, tmp_path_factory):
     outer = tmp_path_factory.mktemp("outer")
     (outer / "mnist").symlink_to(folder)

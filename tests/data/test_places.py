@@ -89,6 +89,22 @@ def test_refuses_paths_that_lead_out_of_a_zip(tmp_path, name):
         contents(tmp_path / "a.zip")
 
 
+@pytest.mark.parametrize("offset", [1 << 40, (1 << 64) - 1001])
+def test_refuses_a_member_beyond_the_end_of_a_zip(tmp_path, offset):
+    content = zip_bytes({"x.png": b"x" * 40}, zipfile.ZIP_STORED)
+    place = content.rindex(b"PK\x01\x02")  # the entry in the directory
+    name = place + 46
+    extra = struct.pack("<HHQ", 1, 8, offset)  # zip64: the offset alone
+    entry = bytearray(content[place : name + len("x.png")])
+    entry[30:32] = struct.pack("<H", len(extra))
+    entry[42:46] = b"\xff" * 4
+    end = bytearray(content[content.rindex(b"PK\x05\x06") :])
+    end[12:16] = struct.pack("<I", len(entry) + len(extra))
+    (tmp_path / "a.zip").write_bytes(content[:place] + bytes(entry) + extra + bytes(end))
+    with pytest.raises(InputError, match="damaged zip archive"):
+        contents(tmp_path / "a.zip")
+
+
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
 def test_refuses_links_and_devices_in_a_zip(tmp_path, kind):
     entry = zipfile.ZipInfo("trap")

@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from moving import moved
 
+from l2lnp.backend import to_host
 from l2lnp.checking import slope
 from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import Execution
@@ -232,6 +234,14 @@ def test_clipping():
     v = np.array([3.0, 4.0])
     np.testing.assert_allclose(clipped(v, 1.0), [0.6, 0.8])
     assert clipped(v, 5.0) is v
+
+
+@pytest.mark.parametrize("name", ["numpy", "cupy"])
+def test_what_is_long_beyond_single_precision_when_squared_is_clipped_too(cupy, name):
+    v = np.full(4, 1e20, np.float32)
+    ours = clipped(v if name == "numpy" else moved(cupy, v), 1.0)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(to_host(ours), 0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

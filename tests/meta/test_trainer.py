@@ -184,6 +184,25 @@ def test_horizons_grow_and_fit_the_truncation():
     assert min(late) < 80
     assert np.median(late) == pytest.approx((60 * 1000) ** 0.5, rel=0.25)  # log-uniform
     assert {SETTINGS.horizon(episode) for episode in range(9)} == {10}
+    uneven = MetaSettings(n_episodes=200, horizon_steps=200, least_horizon_steps=29)
+    assert min(uneven.horizon(episode) for episode in range(200)) == 40
+
+
+def test_an_episode_that_diverges_teaches_nothing_and_the_next_one_follows(distribution, tmp_path):
+    diverging = {**SETTINGS.optimizer_settings, "output_scale": 1e36}
+    settings = replace(SETTINGS, optimizer_settings=diverging, horizon_steps=40)
+    trainer = MetaTrainer(settings, distribution)
+    with np.errstate(all="ignore"):
+        first, _ = trainer.run_episode(trainer.start())  # of a network with one layer: its losses are finite
+        end, reports = run(trainer, first)
+    assert [report["episode"] for report in reports] == [2, 3, 4]
+    assert all(report["task"].endswith(", diverged") and np.isnan(report["mean_loss"]) for report in reports)
+    np.testing.assert_equal((end.phi, end.meta), (first.phi, first.meta))
+    reports = [{**reports[0], "episode": 1}, *reports]
+    MetaFolder(tmp_path).save(trainer, end, reports)
+    _, again = MetaFolder(tmp_path).load()
+    np.testing.assert_equal(again, reports)
+    MetaFolder(tmp_path).draw(reports, "diverged")
 
 
 def test_random_scaling_changes_the_units_and_not_the_function(distribution):
@@ -225,7 +244,8 @@ def test_random_scaling_changes_the_units_and_not_the_function(distribution):
         (TINY.replace("[0, 4]", '["4"]'), "hidden_units must be a list of whole numbers from 0"),
         (TINY.replace("kernels = [3]", "kernels = []"), "kernels must be a list of positive whole numbers"),
         (TINY.replace("shrink = 2", "shrink = 0"), "shrink must be a positive whole number, not 0"),
-        (TINY.replace("= 0.2", "= nan"), "initial_log_scale must be a number from 0, not nan"),
+        (TINY.replace("= 0.2", "= nan"), "initial_log_scale must be a number from 0 to 20, not nan"),
+        (TINY.replace("= 0.2", "= 1e4"), "initial_log_scale must be a number from 0 to 20, not 10000"),
         (TINY.replace('name = "digits"', ""), r"each \[\[data\]\] needs the name of a data set"),
         ("data = [3]", r"data must be \[\[tables\]\], not \[3\]"),
     ],
@@ -296,8 +316,9 @@ def test_impossible_settings_are_refused(distribution):
         MetaSettings(optimizer_settings={"features": [1]})
     with pytest.raises(InputError, match="must be a multiple"):
         MetaSettings(horizon_steps=30, truncation_steps=20)
-    with pytest.raises(InputError, match="least horizon must lie"):
-        MetaSettings(least_horizon_steps=200)
+    for least in (0, 200):
+        with pytest.raises(InputError, match="least horizon must lie"):
+            MetaSettings(least_horizon_steps=least)
     with pytest.raises(InputError, match="unknown meta-loss 'lost'"):
         MetaSettings(meta_loss="lost")
     with pytest.raises(InputError, match="does not go with the curvature basis"):

@@ -20,7 +20,7 @@ from l2lnp.kernels.cuda import blocks, check, kernel, launch, row_stride, struct
 from l2lnp.kernels.lstm import Sizes
 from l2lnp.workspace import Fresh
 
-_MOST_SHARED_BYTES = 46 << 10  # of a block, for weights; on every device there are 48 for all it needs
+_MOST_SHARED_BYTES = 45 << 10  # of a block, for weights; on every device there are 48 for all it needs
 _MOST_TENSOR_BYTES = 30 << 10  # of weights, where features of the block's coordinates lie beside them
 _AMPERE = 80  # the first of the architectures whose tensor cores multiply numbers of 11 bits
 _MANY = 1 << 16  # coordinates that fill a device: then a thread takes several, and reads weights less often

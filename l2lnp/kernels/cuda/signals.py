@@ -89,6 +89,6 @@ def told(averages: Sequence[Average]) -> dict[str, int | str]:
     """Return what kernels are told of ``averages`` when they are compiled."""
     return {
         "AVERAGES": len(averages),
-        "DECAYS": ",".join(repr(average.decay) for average in averages),
+        "DECAYS": ",".join(repr(float(average.decay)) for average in averages),
         "OBSERVED": ",".join(_OBSERVED[average.of] for average in averages),
     }
