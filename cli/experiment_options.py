@@ -67,7 +67,7 @@ _BASIS = (
         "basis. soap and pretrained files do say.  [default: coordinates]",
     ),
     click.option("--basis-every", type=click.IntRange(1), cls=Setting, help=BASIS_EVERY_HELP),
-    click.option("--basis-max-width", type=click.IntRange(1), help=f"{BASIS_MAX_WIDTH_HELP}  [default: 512]"),
+    click.option("--basis-max-width", type=click.IntRange(1), cls=Setting, help=BASIS_MAX_WIDTH_HELP),
 )
 
 _TUNING = (

@@ -17,6 +17,7 @@ from l2lnp.cli.settings_options import (
     BASIS_EVERY_HELP,
     BASIS_HELP,
     BASIS_MAX_WIDTH_HELP,
+    OF_BASIS,
     WEIGHT_DECAY_HELP,
     Name,
     Setting,
@@ -33,13 +34,7 @@ if TYPE_CHECKING:
     from l2lnp.runs.settings import TrainSettings
     from l2lnp.runs.training import Outcome
 
-_OF_THE_OPTIMIZER = (
-    "basis",
-    "basis_every",
-    "basis_max_width",
-    "weight_decay",
-    "curvature_every",
-)  # options that are settings of its own
+_OF_THE_OPTIMIZER = (*OF_BASIS, "weight_decay", "curvature_every")  # options that are settings of its own
 
 
 def setting(*spellings: str, **attributes: Any) -> Any:
