@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import read_file
-from l2lnp.optimizers import BASES, OPTIMIZERS, check_settings, default_settings
+from l2lnp.optimizers import OPTIMIZERS, check_axes, check_settings, default_settings
 from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
 from l2lnp.runs.settings import TrainSettings, parse_assignment
 
@@ -62,8 +62,9 @@ def find_baseline(name: str) -> Baseline:
     tuned = sorted(settings.keys() & baseline.start.keys())
     if tuned:
         raise InputError(f"--optimizers: '{tuned[0]}' in '{name}' is tuned: leave it out")
+    settings = {**baseline.settings, **settings}
     check_settings(baseline.optimizer, settings, default_settings(baseline.optimizer))
-    return baseline._replace(settings={**baseline.settings, **settings})
+    return baseline._replace(settings=settings)
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,8 @@ def in_basis(
     InputError
         If there is no such basis; or it is to be refreshed otherwise, and no contender is in it.
     """
-    if asked.get("basis", BASES[0]) not in BASES:
-        raise unknown_name("basis", asked["basis"], BASES)
+    if "basis" in asked:
+        check_axes(asked["basis"])
     of_names = [_added(asked, find_baseline(name).settings) for name in names]
     of_learned = [_added(asked, {**one.axes(), **one.settings}) for one in learned]
     refresh = sorted(asked.keys() - {"basis"})

@@ -53,6 +53,7 @@ __all__ = [
     "RMSprop",
     "State",
     "UpdateAdjoint",
+    "check_axes",
     "check_settings",
     "default_settings",
     "make_optimizer",
@@ -89,12 +90,28 @@ def default_settings(name: str) -> dict[str, Any]:
 
 
 def check_settings(name: str, settings: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise `InputError` unless ``settings`` of the optimizer called ``name`` are like those ``known``."""
+    """Raise `InputError` unless ``settings`` of the optimizer called ``name`` are like those ``known``.
+
+    What belongs to the curvature basis may only be at its default in coordinates.
+    """
     for setting, value in settings.items():
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, known)
         if not _is_like(known[setting], value):
             raise InputError(f"{name}: {setting} must be like {known[setting]!r}, not {value!r}")
+    axes = settings.get("basis", known["basis"])
+    check_axes(axes)
+    in_vain = [key for key in _OF_BASIS if settings.get(key, known[key]) != known[key]]
+    if in_vain and axes == "coordinates":
+        raise InputError(
+            f"{in_vain[0]} of {name} belongs to the curvature basis: take --basis kronecker, or leave it out"
+        )
+
+
+def check_axes(name: str) -> None:
+    """Raise `InputError` unless the setting ``basis`` may be ``name``."""
+    if name not in BASES:
+        raise unknown_name("basis", name, BASES)
 
 
 def _is_like(default: Any, value: Any) -> bool:
@@ -125,8 +142,6 @@ def make_optimizer(
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
     }
     in_basis, *of_basis = (chosen.pop(key) for key in ("basis", *_OF_BASIS))
-    if in_basis not in BASES:
-        raise unknown_name("basis", in_basis, BASES)
     curvature_every = chosen.pop("curvature_every", 1)
     optimizer = OPTIMIZERS[name](layout, execution=execution, **chosen)
     common: dict[str, Any] = {"schedule": optimizer.schedule, "weight_decay": optimizer.weight_decay}

@@ -15,7 +15,7 @@ from l2lnp.data.loading import BUNDLED
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import ON_A_GPU, available_cores
 from l2lnp.meta.joint import JointLearner
-from l2lnp.optimizers import BASES, OPTIMIZERS, check_settings, default_settings
+from l2lnp.optimizers import OPTIMIZERS, check_axes, check_settings, default_settings
 from l2lnp.pretrained import RANDOM, load_learned_optimizer, pretrained_names
 from l2lnp.runs.settings import TrainSettings, check_given, full_path, option
 
@@ -84,6 +84,7 @@ def _of_pretrained(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     learned_with = own_settings(learned.name, learned.settings)
     own = {**learned_with, **given.get("optimizer_settings", {})}
+    check_axes(own["basis"])
     for setting in ("basis", "features", "n_units", "per"):
         if own[setting] != learned_with[setting]:
             raise InputError(
@@ -141,15 +142,6 @@ def own_settings(optimizer: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: value for name, value in default_settings(optimizer).items() if name != "learning_rate"}
     check_settings(optimizer, asked, known)
     found: dict[str, Any] = {**known, **asked}
-    if found["basis"] not in BASES:
-        raise unknown_name("basis", found["basis"], BASES)
-    if found["basis"] == "coordinates":
-        in_vain = [key for key in asked if key.startswith("basis_") and asked[key] != known[key]]
-        if in_vain:
-            raise InputError(
-                f"{in_vain[0]} of {optimizer} belongs to the curvature basis: "
-                "take --basis kronecker, or leave it out"
-            )
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 

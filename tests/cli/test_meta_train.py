@@ -117,6 +117,7 @@ def test_killed_before_the_best_optimizer_was_written_it_is_when_the_run_goes_on
         (["--resume", "nowhere", "--seed", "7"], "takes the settings of the run: leave out --seed"),
         (["--basis", "kronecker", "--optimizer-setting", "basis=coordinates"], "contradict each other"),
         (["--basis-every", "5", "--optimizer-setting", "basis_every=6"], "contradict each other"),
+        (["--tasks", "paper-digits", "--basis-every", "5"], "belongs to the curvature basis"),
         (
             ["--tasks", "paper-digits", "--basis-every", "0", "--basis", "kronecker"],
             "basis_every and basis_max_width must be positive",

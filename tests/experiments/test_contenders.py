@@ -29,6 +29,8 @@ def test_a_name_with_settings_is_another_question_to_tune():
         ("adma:beta1=0.8", "did you mean 'adam'"),
         ("adam:bata1=0.8", "unknown setting of adam 'bata1'"),
         ("adam:beta1", "SETTING=VALUE is wanted after the name, not 'beta1'"),
+        ("adam:basis_every=5", "basis_every of adam belongs to the curvature basis"),
+        ("adam:basis=kroneker", "did you mean 'kronecker'"),
         ("adam:weight_decay=lots", "weight_decay must be like 0.0"),
         ("adam:learning_rate=0.1", "'learning_rate' in 'adam:learning_rate=0.1' is tuned"),
         ("sou:epsilon=0.1", "'epsilon' in 'sou:epsilon=0.1' is tuned"),

@@ -102,6 +102,9 @@ def test_what_belongs_to_the_basis_is_refused_in_coordinates():
         with pytest.raises(InputError, match=f"{name} of adam belongs to the curvature basis"):
             resolve(given)
     assert resolve({"optimizer": "adam", "optimizer_settings": {"basis_every": 10}})  # as in a config.toml
+    for given in ({}, {"optimizer": "adam"}, {"pretrained": "slstm-coordinates"}):
+        with pytest.raises(InputError, match="unknown basis 'kroneker': did you mean 'kronecker'"):
+            resolve({**given, "optimizer_settings": {"basis": "kroneker"}})
 
 
 def test_a_pretrained_file_brings_its_optimizer_with_it(pretrained):
