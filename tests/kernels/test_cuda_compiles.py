@@ -19,7 +19,7 @@ from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-EVERY_DAY = (75, 120)  # before tensor cores for floats, and the last
+EVERY_DAY = (120,)
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
 FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}

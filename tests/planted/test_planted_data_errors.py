@@ -4,6 +4,8 @@ import pytest
 
 from .planting import Planted, assert_caught
 
+pytestmark = pytest.mark.slow
+
 DATASET = ("tests/data/test_dataset.py",)
 AUGMENTATION = ("tests/data/test_augmentation.py",)
 STREAMING = ("tests/data/test_streaming.py",)

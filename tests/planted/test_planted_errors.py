@@ -4,6 +4,8 @@ import pytest
 
 from .planting import Planted, assert_caught
 
+pytestmark = pytest.mark.slow
+
 LAYERS = ("tests/layers",)
 EKFAC = "tests/test_curvature.py::test_ekfac_is_the_mean_square_of_the_turned_gradients_of_single_samples"
 GRAPHS = "tests/runs/test_blocks.py::test_a_graph_between_two_refreshes_of_the_basis"
