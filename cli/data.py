@@ -98,6 +98,13 @@ def fetch(name: str) -> int:
     "--size", type=int, help="Height and width of decoded pictures.  [default: imagenet 224, others 64]"
 )
 @click.option("--grey", is_flag=True, help="Make decoded pictures grey.")
+@click.option(
+    "--test-share",
+    type=float,
+    metavar="SHARE",
+    help="Share of each class that becomes the test group, where there is none.  "
+    "[default: folder 0.2, others 0]",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be decoded, and name them.")
 @click.option("--compress", is_flag=True, help="Pack the pictures by gzip: smaller, slower to read.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: all cores]")
@@ -107,6 +114,7 @@ def import_command(
     out: Path | None,
     size: int | None,
     grey: bool,
+    test_share: float | None,
     skip_bad: bool,
     compress: bool,
     workers: int | None,
@@ -119,7 +127,9 @@ def import_command(
     imagenet              folder or tar: train/<wnid>/*.JPEG, or the official
                           archives; validation with the development kit
     tiny-imagenet         folder, tar or zip in the official layout
-    folder                folder, tar or zip: <split>/<class>/*.png or .jpg
+    folder                your own pictures, in a folder, tar or zip:
+                          <class>/*.png or .jpg, or with the folders
+                          train/<class>/ and test/<class>/
 
     Stopped in any way, the same command goes on where it was.
     """
@@ -128,7 +138,7 @@ def import_command(
     from l2lnp.data.obtaining import ImportOptions, import_dataset
 
     path = out or cache_folder() / f"{name}.h5"
-    options = ImportOptions(size, grey, skip_bad, compress, workers)
+    options = ImportOptions(size, grey, skip_bad, compress, workers, test_share)
     with _can_go_on(), shown_pictures() as report:
         skipped = import_dataset(name, source, path, options, report, click.echo)
     for reason in skipped:

@@ -29,6 +29,7 @@ class Known:
     read_downloads: ReadArrays | None = None  # the same from the folder with the downloads, if it differs
     list_pictures: Callable[[Path], PictureSet] | None = None  # a set of picture files to be decoded
     size: int = 0  # to which pictures are decoded unless the user says another
+    test_share: float = 0.0  # of each class, held out where there are no test pictures; the same
     origin: str = ""  # where the user gets the files, if they cannot be downloaded here
 
 
@@ -68,10 +69,11 @@ KNOWN = {
         origin="download tiny-imagenet-200.zip from Stanford's course CS231n, which publishes no checksum",
     ),
     "folder": Known(
-        "your own pictures, <split>/<class>/*.png or .jpg",
+        "your own pictures, <class>/*.png or .jpg, or <split>/<class>/*",
         "yours",
         list_pictures=list_folder,
         size=64,
-        origin="put your pictures into train/<class>/ and test/<class>/",
+        test_share=0.2,
+        origin="put your pictures into <class>/, or train/<class>/ and test/<class>/",
     ),
 }

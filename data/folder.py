@@ -1,7 +1,8 @@
 """A user's own pictures: ``<split>/<class>/*.png`` or ``.jpg``, in a folder, a tar or a zip.
 
 The splits are ``train`` and ``test``; where there is no ``test``, ``val`` (``valid``,
-``validation``) takes its place. Labels are the places of the class names in their sorted order.
+``validation``) takes its place. Without folders of splits, ``<class>/*.png``, all are training pictures.
+Labels are the places of the class names in their sorted order.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from l2lnp.data.pictures import Pictures, PictureSet, picture_set
 from l2lnp.data.places import walk
 from l2lnp.errors import InputError
 
-_PICTURE = re.compile(
-    r"(?:[^/]+/)??(train|test|val|valid|validation)/([^/]+)/[^/]+\.(?:png|jpe?g)", re.IGNORECASE
-)
+_SPLIT, _FILE = r"(train|test|val|valid|validation)/", r"([^/]+)/[^/]+\.(?:png|jpe?g)"
+_IN_SPLIT = re.compile(rf"(?:[^/]+/)??{_SPLIT}{_FILE}", re.IGNORECASE)
+_IN_CLASS = re.compile(rf"([^/]+/)??(?!{_SPLIT}){_FILE}", re.IGNORECASE)
 _STAND_INS = ("val", "valid", "validation")
 
 
@@ -28,12 +29,24 @@ def list_folder(path: Path) -> PictureSet:
         If there are no training pictures, or test pictures of a class without any.
     """
     splits: dict[str, Pictures] = {}
-    left_out = []
+    without_split, parents = Pictures(), set()
+    left_out, in_no_class = [], []
     for entry in walk(path):
-        if match := _PICTURE.fullmatch(entry.name):
+        if match := _IN_SPLIT.fullmatch(entry.name):
             splits.setdefault(match[1].lower(), Pictures()).add(entry, match[2])
+            continue
+        left_out.append(entry.name)
+        if match := _IN_CLASS.fullmatch(entry.name):
+            without_split.add(entry, match[3])
+            parents.add(match[1])
         else:
-            left_out.append(entry.name)
+            in_no_class.append(entry.name)
+    layout = "<split>/<class>/"
+    if not splits and len(parents) > 1:
+        named = ", ".join(sorted(str(path / (parent or "")) for parent in parents)[:3])
+        raise InputError(f"the folders of classes lie in {named}: name these train and test")
+    if not splits and len(without_split):
+        splits, left_out, layout = {"train": without_split}, in_no_class, "<class>/"
     train = splits.pop("train", Pictures())
     used = next((name for name in ("test", *_STAND_INS) if name in splits), "test")
     test = splits.pop(used, Pictures())
@@ -44,12 +57,13 @@ def list_folder(path: Path) -> PictureSet:
     if not own_name or not own_name.isprintable():
         own_name = "folder"  # of the root, or one whose name cannot be shown
     provenance = f"own pictures, from the folder {own_name}"
-    pictures = picture_set("folder", {}, provenance, train, test, str(path), "train/<class>/*.png or .jpg")
+    own_layouts = "<class>/*.png or .jpg, or train/<class>/*"
+    pictures = picture_set("folder", {}, provenance, train, test, str(path), own_layouts)
     pictures.name = own_name
     if left_out:
         files, be = ("file", "is") if len(left_out) == 1 else ("files", "are")
         pictures.notes.append(
-            f"{len(left_out)} {files} that {be} no .png or .jpg in <split>/<class>/ {be} left out, "
+            f"{len(left_out)} {files} that {be} no .png or .jpg in {layout} {be} left out, "
             f"the first: {left_out[0]!r}"
         )
     if used != "test":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from l2lnp.data.catalogue import KNOWN, Known
@@ -58,6 +59,9 @@ def find_file(name_or_path: str, data_dir: Path | None = None) -> Path:
     """
     if name_or_path.endswith(SUFFIXES):
         return Path(name_or_path)
+    if name_or_path not in KNOWN and os.path.isdir(name_or_path):
+        way_out = f"l2lnp data import folder --from {shlex.quote(name_or_path)} --out NAME.h5"
+        raise InputError(f"{name_or_path} is a folder: of pictures, make a data set file by '{way_out}'")
     if name_or_path not in KNOWN and os.path.exists(name_or_path):
         raise InputError(f"{name_or_path} is no data set file: their names end in {' or '.join(SUFFIXES)}")
     known = known_dataset(name_or_path)

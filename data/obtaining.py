@@ -12,6 +12,7 @@ from l2lnp.data.hdf5 import write_dataset
 from l2lnp.data.hdf5_reading import verify_file
 from l2lnp.data.importing import Settings, import_pictures
 from l2lnp.data.loading import BUNDLED, SUFFIXES, bundled_file, how_to_get, known_dataset
+from l2lnp.data.pictures import PictureSet
 from l2lnp.errors import InputError
 from l2lnp.execution import available_cores
 from l2lnp.files import cannot, refuse_existing
@@ -75,6 +76,7 @@ class ImportOptions:
     skip_bad: bool = False
     compress: bool = False
     n_workers: int | None = None
+    test_share: float | None = None  # of each class, held out where there are no test pictures
 
 
 def import_dataset(
@@ -92,7 +94,10 @@ def import_dataset(
     InputError
         If ``out`` exists, or ``source`` does not hold the data set.
     """
-    known = known_dataset(name)
+    try:
+        known = known_dataset(name)
+    except InputError as error:
+        raise InputError(f"{error}; pictures of your own are imported by the name 'folder'") from None
     if out.suffix not in SUFFIXES:
         raise InputError(f"{out} cannot be a data set file: their names end in {' or '.join(SUFFIXES)}")
     refuse_existing(out)
@@ -101,6 +106,7 @@ def import_dataset(
     if known.list_pictures is not None:
         settings = _settings(known, options)
         pictures = known.list_pictures(source)
+        _provide_test_pictures(pictures, known, options.test_share)
         for note in pictures.notes:
             say(note)
         _make_folder(out.parent)
@@ -113,11 +119,27 @@ def import_dataset(
         raise InputError(
             f"the pictures of '{name}' are not resized or made grey: leave --size and --grey out"
         )
+    if options.test_share is not None:
+        raise InputError(f"'{name}' has test pictures: leave --test-share out")
     description, arrays = known.read(source)
     say(description.provenance)
     _make_folder(out.parent)
     write_dataset(out, description, arrays, options.compress)
     return []
+
+
+def _provide_test_pictures(pictures: PictureSet, known: Known, wanted: float | None) -> None:
+    """Hold some training pictures out where there are no test pictures, as the user wants or by default."""
+    share = known.test_share if wanted is None else wanted
+    if not 0 <= share < 1:
+        raise InputError(f"--test-share is {share:g}: choose from 0 to less than 1")
+    if n_test := len(pictures.splits["test"]):
+        if wanted is not None:
+            raise InputError(f"there are {n_test} test pictures already: leave --test-share out")
+    elif share:
+        pictures.hold_out(share)
+    else:
+        pictures.notes.append("there are no test pictures, and training needs some (--test-share makes some)")
 
 
 def _make_folder(folder: Path) -> None:

@@ -67,8 +67,24 @@ class Pictures:
 
     def of_classes(self, class_ids: Sequence[str]) -> Pictures:
         """Return the pictures of these classes alone."""
+        return self._where(self.labels(class_ids) >= 0)
+
+    def parted(self, share: float) -> tuple[Pictures, Pictures]:
+        """Return all but ``share`` of each class's pictures, and these: one at least, if there are two.
+
+        They are those whose names have the smallest SHA-256, whatever order the pictures came in.
+        """
+        is_taken = np.zeros(len(self), bool)
+        labels = self.labels(self.class_ids)
+        for label in range(len(self.class_ids)):
+            members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: _sha256(self._names[i]))
+            n = min(max(1, round(share * len(members))), len(members) - 1)
+            is_taken[members[:n]] = True
+        return self._where(~is_taken), self._where(is_taken)
+
+    def _where(self, is_kept: np.ndarray) -> Pictures:
         kept = Pictures()
-        for i in np.flatnonzero(self.labels(class_ids) >= 0).tolist():
+        for i in np.flatnonzero(is_kept).tolist():
             kept.add(self[i], self._classes.names[self._class_of[i]])
         return kept
 
@@ -78,6 +94,10 @@ class Pictures:
         sha256.update(json.dumps([self._containers.names, self._classes.names]).encode())
         sha256.update(self._numbers.tobytes() + self._class_of.tobytes())
         return sha256.hexdigest()
+
+
+def _sha256(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
 
 
 @dataclass
@@ -90,6 +110,16 @@ class PictureSet:
     provenance: str
     splits: dict[str, Pictures]
     notes: list[str] = field(default_factory=list)  # what the user should know
+
+    def hold_out(self, share: float) -> None:
+        """Make ``share`` of each class's training pictures the group ``test`` (`Pictures.parted`)."""
+        train = self.splits["train"]
+        kept, held_out = train.parted(share)
+        self.splits = {"train": kept, "test": held_out}
+        self.notes.append(
+            f"there are no test pictures: {len(held_out)} of the {len(train)} training pictures become them, "
+            f"{share:g} of each class (--test-share)"
+        )
 
 
 def picture_set(
@@ -125,8 +155,6 @@ def picture_set(
     if len(known) < len(test):
         left_out = len(test) - len(known)
         notes.append(f"{left_out} test pictures of classes without training pictures are left out")
-    if not len(known):
-        notes.append("there are no test pictures: training needs some")
     class_names = [f"{i} {names[i]}" if i in names else i for i in class_ids]
     for class_name in class_names:
         if not class_name.isprintable():

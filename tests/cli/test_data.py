@@ -64,6 +64,36 @@ def test_import_info_verify_and_training_by_name(capsys, own, cache):
     assert "31 pictures and labels are as written" in l2lnp(capsys, "data", "verify", "folder").out
 
 
+def test_pictures_without_a_test_group_get_one(capsys, tmp_path, cache):
+    files = {f"{'cat' if i % 2 else 'dog'}/{i}.png": encoded(picture(i), "PNG") for i in range(30)}
+    own = write_tree(tmp_path / "pets", files)
+    ended = l2lnp(capsys, "data", "import", "folder", "--from", own, "--size", 12, "--workers", 1)
+    assert (ended.code, ended.err) == (0, "")
+    assert "6 of the 30 training pictures become them, 0.2 of each class (--test-share)" in ended.out
+    assert "22 train, 2 validation, 6 test" in l2lnp(capsys, "data", "info", "folder").out
+    few = ["train", "--batch-size", 5, "--steps", 1, "--out", tmp_path / "run"]
+    assert l2lnp(capsys, *few, "--data", "folder").code == 0
+
+
+def test_without_test_pictures_nothing_is_trained(capsys, tmp_path, own):
+    (own / "test" / "cat" / "x.png").unlink()
+    ended = l2lnp(capsys, "data", "import", "folder", "--from", own, "--test-share", 0)
+    assert "there are no test pictures, and training needs some (--test-share makes some)" in ended.out
+    ended = l2lnp(capsys, "train", "--data", "folder", "--batch-size", 5, "--out", tmp_path / "run")
+    assert (ended.code, ended.out) == (2, "")
+    assert "holds no test samples: import it again with more pictures, or with --test-share" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [(1, "--test-share is 1: choose from 0"), (0.1, "there are 1 test pictures already")],
+)
+def test_a_share_of_test_pictures_that_cannot_be(capsys, own, share, message):
+    ended = l2lnp(capsys, "data", "import", "folder", "--from", own, "--test-share", share)
+    assert ended.code == 2
+    assert message in ended.err
+
+
 def test_skipped_pictures_are_named(capsys, own):
     (own / "train" / "cat" / "1.png").write_bytes(b"")
     ended = l2lnp(capsys, "data", "import", "folder", "--from", own)

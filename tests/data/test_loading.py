@@ -62,7 +62,8 @@ def test_cifar_batches_in_the_folder_given(tmp_path):
     [
         ("mnist", "is not at .*: get it by 'l2lnp data fetch mnist', or name its folder with --data-dir"),
         ("imagenet", "register at image-net.org and download ILSVRC2012, then 'l2lnp data import imagenet"),
-        (".", r"\. is no data set file: their names end in \.h5 or \.hdf5"),
+        (".", r"\. is a folder: of pictures, .* 'l2lnp data import folder --from \. --out NAME\.h5'"),
+        (__file__, r"is no data set file: their names end in \.h5 or \.hdf5"),
         ("cifar10", "unknown data set 'cifar10': did you mean 'cifar-10'"),
     ],
 )

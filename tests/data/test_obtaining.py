@@ -156,10 +156,11 @@ def test_imports_arrays(tmp_path, name):
     [
         ("mnist", {"size": 32}, "leave --size and --grey out"),
         ("mnist", {"grey": True}, "leave --size and --grey out"),
+        ("mnist", {"test_share": 0.1}, "has test pictures: leave --test-share out"),
         ("digits", {}, "bundled: there is nothing to import"),
         ("folder", {"size": 0}, "--size is 0: choose from 1 to 4096"),
         ("folder", {"size": 5000}, "--size is 5000"),
-        ("minst", {}, "did you mean 'mnist'"),
+        ("minst", {}, "did you mean 'mnist'.*; pictures of your own are imported by the name 'folder'"),
     ],
 )
 def test_refuses_options_that_do_not_fit(tmp_path, name, options, message):

@@ -103,7 +103,7 @@ def test_the_training_archive_alone(tmp_path):
     path.write_bytes(tar_bytes(class_tars()))
     pictures = list_imagenet(path)
     assert len(pictures.splits["train"]) == 6
-    assert pictures.notes == ["there are no test pictures: training needs some"]
+    assert (len(pictures.splits["test"]), pictures.notes) == (0, [])
 
 
 def test_a_subset_of_the_classes_leaves_out_the_others(tmp_path):
@@ -245,9 +245,38 @@ def test_both_test_and_val_use_test(tmp_path):
     assert pictures.notes == [LEFT_OUT, "the pictures in val are not used"]
 
 
+@pytest.mark.parametrize("top", ["", "pets/"])
+def test_without_folders_of_splits_all_are_training_pictures(tmp_path, top):
+    files = {f"{top}cat/1.png": b"1", f"{top}dog/2.jpg": b"2", f"{top}dog/deep/er.gif": b"", "read.me": b""}
+    pictures = list_folder(write_tree(tmp_path, files))
+    assert listed(pictures, "train") == [(b"1", "cat"), (b"2", "dog")]
+    assert pictures.notes[0].startswith("2 files that are no .png or .jpg in <class>/ are left out")
+    assert len(pictures.splits["test"]) == 0
+
+
+def numbered(n_of_class):
+    return {f"{c}/{i:02}.png": f"{c}{i}".encode() for c, n in n_of_class.items() for i in range(n)}
+
+
+def test_held_out_are_pictures_of_every_class_whatever_else_there_is(tmp_path):
+    sizes = {"cat": 20, "dog": 2, "one": 1}
+    few = list_folder(write_tree(tmp_path / "a", numbered(sizes)))
+    other = list_folder(write_tree(tmp_path / "b", numbered({"ant": 7, "cat": 20})))
+    everything = listed(few, "train")
+    for pictures in few, other:
+        pictures.hold_out(0.2)
+    assert [c for _, c in listed(few, "test")] == ["cat"] * 4 + ["dog"]
+    assert sorted(listed(few, "train") + listed(few, "test")) == everything
+    cats = [[content for content, c in listed(p, "test") if c == "cat"] for p in (few, other)]
+    assert cats[0] == cats[1] != [f"cat{i}".encode() for i in range(4)]
+    assert "5 of the 23 training pictures become them, 0.2 of each class" in few.notes[-1]
+
+
 def test_refuses_folders_in_another_layout(tmp_path):
-    with pytest.raises(InputError, match="no training pictures in the layout of folder"):
-        list_folder(write_tree(tmp_path / "a", {"cat/1.png": b""}))
+    with pytest.raises(InputError, match="no training pictures in the layout of folder: <class>/"):
+        list_folder(write_tree(tmp_path / "a", {"train/1.png": b"", "loose.png": b""}))
+    with pytest.raises(InputError, match=r"lie in .*/Testing, .*/Training: name these train and test"):
+        list_folder(write_tree(tmp_path / "d", {"Testing/cat/1.png": b"", "Training/cat/2.png": b""}))
     with pytest.raises(InputError, match="test has pictures of 'bird', a class without"):
         list_folder(write_tree(tmp_path / "b", OWN | {"test/bird/1.png": b""}))
     with pytest.raises(InputError, match="whose name cannot be shown"):
