@@ -5,6 +5,7 @@
 """
 
 from l2lnp.data.dataset import Dataset, Split
+from l2lnp.data.hdf5 import Description, write_dataset
 from l2lnp.data.loading import load_dataset
 
-__all__ = ["Dataset", "Split", "load_dataset"]
+__all__ = ["Dataset", "Description", "Split", "load_dataset", "write_dataset"]

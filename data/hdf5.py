@@ -32,7 +32,7 @@ import h5py
 import numpy as np
 
 from l2lnp.data.disk_room import check_room, take_room
-from l2lnp.errors import InputError
+from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import cannot, refuse_existing, sync
 
 FORMAT = "l2lnp images"
@@ -62,13 +62,16 @@ def write_dataset(
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
     compress: bool = False,
 ) -> None:
-    """Write a whole data set from arrays: for each split its images (N, H, W, C) and labels (N,).
+    """Write a whole data set from arrays: for each split its images, uint8 (N, H, W, C), and labels (N,).
 
     Raises
     ------
     InputError
-        If ``path`` exists, or the pictures have a channel without any contrast.
+        If ``path`` exists, arrays are not of these types and shapes or labels of no class, or the
+        pictures have a channel without any contrast.
     """
+    for split, (images, labels) in splits.items():
+        _check_arrays(description, split, images, labels)
     sizes = {split: len(labels) for split, (_, labels) in splits.items()}
     with new_file(path) as beside:
         create_file(beside, path, description, sizes, compress)
@@ -77,6 +80,23 @@ def write_dataset(
                 file[split]["images"][...] = images
                 file[split]["labels"][...] = labels
             seal(file, examine(file, path, sizes))
+
+
+def _check_arrays(description: Description, split: str, images: np.ndarray, labels: np.ndarray) -> None:
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    wanted, n_classes = (len(labels), *description.image_shape), len(description.class_names)
+    if images.dtype != np.uint8 or images.shape != wanted:
+        raise InputError(
+            f"{split} images must be uint8, from 0 to 255, and {wanted}, not {images.dtype} {images.shape}"
+        )
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise InputError(f"{split} labels must be integers (N,), not {labels.dtype} {labels.shape}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
+        raise InputError(
+            f"{split} labels must be from 0 to {n_classes - 1}, for {n_classes} class names, "
+            f"not from {labels.min()} to {labels.max()}"
+        )
 
 
 def compress_file(source: Path, path: Path) -> None:

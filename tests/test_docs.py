@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from l2lnp.data import load_dataset
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -16,6 +18,15 @@ def test_the_tutorial_on_layers_runs(capsys):
     assert len(blocks) == 2
     exec(compile("\n".join(blocks), "your_own_layer.md", "exec"), {"__name__": "tutorial"})
     assert "curvature" in capsys.readouterr().out
+
+
+def test_a_data_set_is_made_of_arrays_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    exec(compile(block, "data.md", "exec"), {})
+    dataset = load_dataset("mine.h5")
+    assert [dataset.split(s).n_samples for s in ("train", "validation", "test")] == [450, 50, 100]
+    assert list(dataset.class_names) == ["cat", "dog"]
 
 
 def test_the_picture_of_the_curvature_basis_can_be_drawn_again(tmp_path):

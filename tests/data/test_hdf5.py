@@ -89,6 +89,26 @@ def test_refuses_pictures_without_contrast(tmp_path, splits):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x / 255, y), r"train images must be uint8, .* not float64 \(20, 5, 4, 3\)"),
+        (lambda x, y: (x.transpose(0, 2, 1, 3), y), r"\(20, 5, 4, 3\), not uint8 \(20, 4, 5, 3\)"),
+        (lambda x, y: (x[:19], y), r"\(20, 5, 4, 3\), not uint8 \(19, 5, 4, 3\)"),
+        (lambda x, y: (x, y.astype(float)), r"labels must be integers \(N,\), not float64 \(20,\)"),
+        (lambda x, y: (x, np.eye(3, dtype=int)[y]), r"labels must be integers \(N,\), not int64 \(20, 3\)"),
+        (lambda x, y: (x, y + 1), "labels must be from 0 to 2, for 3 class names, not from 1 to 3"),
+        (lambda x, y: (x, y - 1), "not from -1 to 1"),
+    ],
+)
+def test_refuses_arrays_that_would_be_written_as_others(tmp_path, splits, change, message):
+    with pytest.raises(InputError, match=message):
+        write_dataset(tmp_path / "tiny.h5", COLOURS, splits | {"train": change(*splits["train"])})
+    with pytest.raises(InputError, match="unknown split 'tests': did you mean 'test'"):
+        write_dataset(tmp_path / "tiny.h5", COLOURS, splits | {"tests": splits["test"]})
+    assert list(tmp_path.iterdir()) == []
+
+
 def replace(group, name, value, **settings):
     del group[name]
     group.create_dataset(name, data=value, **settings)
