@@ -16,9 +16,9 @@ def command(run: Path, images: tuple[Path, ...], invert: bool, top: int) -> None
     """Classify picture files by a trained network.
 
     RUN is the run folder that it was trained in. Each picture is made grey or RGB as the
-    network needs, resized to its input whatever its proportions, and normalised as the training
-    pictures were. The bundled digits and MNIST are light on dark: use --invert for the other
-    way round.
+    network needs, resized and cropped at the centre to its input, as imported pictures are,
+    and normalised as the training pictures were. The bundled digits and MNIST are light on
+    dark: use --invert for the other way round.
     """
     from l2lnp.runs.prediction import classify
 

@@ -22,12 +22,7 @@ _DRAFT = 2  # a JPEG is decoded at a reduced size that is at least this many tim
 
 
 def decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Return the picture in a JPEG or PNG file's ``content`` as (H, W, C) uint8.
-
-    The largest centred part with the proportions of (H, W) is resized (bilinear, with
-    antialiasing) to it: the shorter side is fitted, the longer one cropped. C = 3 turns
-    grey, CMYK and palettes to red, green, blue; C = 1 turns colours to grey. Orientation
-    in EXIF is ignored, as the official pipelines do; transparency is dropped.
+    """Return the picture in a JPEG or PNG file's ``content`` as (H, W, C) uint8 (`fitted`).
 
     Raises
     ------
@@ -46,10 +41,21 @@ def decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _decode(content: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
-    height, width, n_channels = image_shape
     with opened(io.BytesIO(content), FORMATS) as image:
-        image.draft(None, (_DRAFT * width, _DRAFT * height))
-        picture = with_channels(image, n_channels)
+        return fitted(image, image_shape)
+
+
+def fitted(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Return ``image`` as (H, W, C) uint8.
+
+    The largest centred part with the proportions of (H, W) is resized (bilinear, with
+    antialiasing) to it: the shorter side is fitted, the longer one cropped. C = 3 turns
+    grey, CMYK and palettes to red, green, blue; C = 1 turns colours to grey. Orientation
+    in EXIF is ignored, as the official pipelines do; transparency is dropped.
+    """
+    height, width, n_channels = image_shape
+    image.draft(None, (_DRAFT * width, _DRAFT * height))
+    picture = with_channels(image, n_channels)
     scale = min(picture.width / width, picture.height / height)
     left, top = max(0, (picture.width - scale * width) / 2), max(0, (picture.height - scale * height) / 2)
     right, bottom = picture.width - left, picture.height - top

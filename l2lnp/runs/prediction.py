@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy.special import softmax
 
 from l2lnp.checkpoint import Subject
 from l2lnp.data.dataset import Normalisation
-from l2lnp.data.decoding import opened, with_channels
+from l2lnp.data.decoding import fitted, opened
 from l2lnp.errors import InputError
 from l2lnp.layers import SoftmaxCrossEntropy
 from l2lnp.runs.folder import RunFolder
@@ -54,13 +53,12 @@ def classify(path: Path, images: Sequence[Path], invert: bool = False) -> Predic
 
 
 def read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return the picture in the file ``path``, made grey or RGB and resized to ``shape`` (H, W, C), uint8."""
-    rows, columns, channels = shape
+    """Return the picture in the file ``path`` as ``shape`` (H, W, C), uint8, as it would be imported."""
     try:
         if path.exists() and not path.is_file():
             raise InputError("is a folder, a pipe or a device: name a file")
         with opened(path) as picture:
-            resized = with_channels(picture, channels).resize((columns, rows), Image.Resampling.BOX)
+            return fitted(picture, shape)
     except InputError as error:
         raise InputError(f"cannot read the picture {path}: it {error}") from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -70,7 +68,6 @@ def read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
             else "it is damaged, or no picture"
         )
         raise InputError(f"cannot read the picture {path}: {reason}") from error
-    return np.asarray(resized).reshape(shape)
 
 
 def _ranked(subject: Subject, scores: np.ndarray) -> list[Scored]:

@@ -39,18 +39,32 @@ def test_pictures_are_classified_as_the_same_pictures_of_the_data_set(run, tmp_p
         np.testing.assert_allclose([c.score for c in classes], np.sort(column)[::-1], rtol=1e-4, atol=1e-6)
 
 
-def test_pictures_are_made_grey_inverted_and_resized(run, tmp_path):
+def test_pictures_are_made_grey_and_inverted(run, tmp_path):
     image = run.problem.dataset.split("test").images[0][..., 0]
-    large = np.repeat(np.repeat(image, 5, 0), 3, 1)
-    Image.fromarray(np.stack([255 - large] * 3, -1)).save(tmp_path / "large.png")
+    Image.fromarray(np.stack([255 - image] * 3, -1)).save(tmp_path / "colour.png")
     Image.fromarray(image).save(tmp_path / "plain.png")
-    inverted = classify(run.folder.path, [tmp_path / "large.png"], invert=True)
+    inverted = classify(run.folder.path, [tmp_path / "colour.png"], invert=True)
     assert inverted == classify(run.folder.path, [tmp_path / "plain.png"])
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("size", [(90, 61), (8, 8), (5, 40)])
+def test_pictures_become_what_an_import_makes_of_them(tmp_path, size, suffix):
+    path = tmp_path / f"odd.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).save(path)
+    for shape in (8, 8, 1), (12, 16, 3):
+        np.testing.assert_array_equal(read_picture(path, shape), decoding.decode(path.read_bytes(), shape))
+
+
+def test_the_longer_side_of_a_picture_is_cropped(tmp_path):
+    square = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(np.pad(square, ((0, 0), (3, 3)))).save(tmp_path / "wide.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "wide.png", (8, 8, 1))[..., 0], square)
 
 
 def test_a_grey_picture_becomes_rgb_for_a_network_that_needs_it(tmp_path):
     wanted = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    Image.fromarray(np.repeat(np.repeat(wanted, 4, 0), 2, 1)).save(tmp_path / "grey.png")
+    Image.fromarray(wanted).save(tmp_path / "grey.png")
     rgb = read_picture(tmp_path / "grey.png", (2, 3, 3))
     np.testing.assert_array_equal(rgb, np.stack([wanted] * 3, -1))
 
