@@ -93,7 +93,7 @@ def command(
     from l2lnp.benchmarks import report
     from l2lnp.benchmarks.jobs import JOBS
     from l2lnp.benchmarks.running import check_threads, run_benchmark
-    from l2lnp.files import check_place
+    from l2lnp.files import check_place, make_folder
 
     def say(text: str) -> None:
         click.echo(f"  {text}", err=True)
@@ -109,6 +109,8 @@ def command(
 
         if curves is not None:
             raise InputError("--curves does not apply to --backend cupy")
+        if results is not None:
+            make_folder(results)
         found = gpu_measuring.measure_on_gpu(xp, jobs or tuple(gpu_jobs.JOBS), against, repetitions, say)
         _write(found, gpu_report.markdown(found), json_file, markdown)
         if results is not None:

@@ -15,7 +15,7 @@ from l2lnp.data.loading import BUNDLED, SUFFIXES, bundled_file, how_to_get, know
 from l2lnp.data.pictures import PictureSet
 from l2lnp.errors import InputError
 from l2lnp.execution import available_cores
-from l2lnp.files import cannot, refuse_existing
+from l2lnp.files import make_folder, refuse_existing
 from l2lnp.lock import locked
 
 _MOST_SIDE = 4096  # of pictures that are imported
@@ -109,7 +109,7 @@ def import_dataset(
         _provide_test_pictures(pictures, known, options.test_share)
         for note in pictures.notes:
             say(note)
-        _make_folder(out.parent)
+        make_folder(out.parent)
         return import_pictures(
             pictures, out, settings, report, lambda: say(f"waiting for another process that writes {out}")
         )
@@ -123,7 +123,7 @@ def import_dataset(
         raise InputError(f"'{name}' has test pictures: leave --test-share out")
     description, arrays = known.read(source)
     say(description.provenance)
-    _make_folder(out.parent)
+    make_folder(out.parent)
     write_dataset(out, description, arrays, options.compress)
     return []
 
@@ -140,13 +140,6 @@ def _provide_test_pictures(pictures: PictureSet, known: Known, wanted: float | N
         pictures.hold_out(share)
     else:
         pictures.notes.append("there are no test pictures, and training needs some (--test-share makes some)")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot("make", folder, error) from None
 
 
 def _settings(known: Known, options: ImportOptions) -> Settings:

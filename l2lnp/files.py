@@ -47,6 +47,14 @@ def check_place(path: Path) -> None:
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder ``path``, unless it is there; raise `InputError` if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot("make", path, error) from None
+
+
 def refuse_existing(path: Path) -> None:
     """Raise `InputError` if there is something at ``path`` already."""
     if path.is_symlink() or path.exists():

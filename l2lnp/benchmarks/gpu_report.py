@@ -70,10 +70,9 @@ def goals(rows: Any = (), memory_bytes: float = _H200_BYTES) -> list[str]:
 
 
 def write(results: Mapping[str, Any], folder: Path) -> Path:
-    """Write tables and numbers to a page of ``folder`` named by date and card; return the page."""
+    """Write tables and numbers to a page named by date and card in ``folder``, which is there; return it."""
     card = "-".join(str(results["card"]).lower().split())
     page = folder / f"{results['started'][:10]}-{card}.md"
-    folder.mkdir(parents=True, exist_ok=True)
     replace_file(page.with_suffix(".json"), (json.dumps(results, indent=1) + "\n").encode())
     replace_file(page, markdown(results).encode())
     return page

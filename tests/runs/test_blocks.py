@@ -1,6 +1,10 @@
 """Steps in blocks, and as CUDA graphs, over the stand-in: what the CPU does, and nothing waits meanwhile."""
 
+import gc
+import weakref
+from contextlib import contextmanager
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from stand_in.graphs import DEVICE, Graph
 
 from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import ON_A_GPU, Execution
+from l2lnp.kernels.cuda import graph as graphs_of_the_device
 from l2lnp.kernels.cuda import products
 from l2lnp.meta.joint import META_LOSSES, JointLearner
 from l2lnp.meta.settings import UNIVERSAL
@@ -196,6 +201,35 @@ def test_a_replayed_step_is_at_most_a_dozen_launches(cupy, settings):
         captured.run(training, batches[:n], losses, flag)
         counts.append(DEVICE.n_launches - before)
     assert counts[1] - counts[0] <= 12
+
+
+def test_a_graph_has_memory_of_its_own_but_for_what_is_kept_for_good_and_gives_it_back(cupy, monkeypatch):
+    inside, freed, of_result = [], [], []
+
+    @contextmanager
+    def using_allocator(allocator):
+        inside.append(allocator)
+        yield
+        inside.pop()
+
+    def free_all_blocks():
+        freed.append(of_result[0]() is None)  # only then its block is free
+
+    pool = SimpleNamespace(malloc="own", free_all_blocks=free_all_blocks)
+    monkeypatch.setattr(cupy.cuda, "using_allocator", using_allocator)
+    monkeypatch.setattr(cupy.cuda, "MemoryPool", lambda: pool)
+    seen = []
+
+    def run():
+        seen.append(list(inside))
+        return cupy.ones(3)
+
+    graph = graphs_of_the_device.Graph(cupy, run)
+    assert seen == [[], ["own"], ["own"], ["own"]]
+    of_result.append(weakref.ref(graph.result))
+    del graph
+    gc.collect()
+    assert freed == [True]
 
 
 @pytest.mark.usefixtures("graphs")

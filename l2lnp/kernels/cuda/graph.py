@@ -21,7 +21,8 @@ class Graph(Generic[T]):
     """What ``run`` launches; it reads and writes arrays at fixed addresses.
 
     All memory that it takes on the way comes from a pool of the graph's own, which lives as long, so that
-    nobody else gets what replays write to.
+    nobody else gets what replays write to. What ``run`` keeps for good (`l2lnp.backend.moved_once` and the
+    like) it makes before, at its very first call, in the pool of the process.
 
     Attributes
     ----------
@@ -37,6 +38,9 @@ class Graph(Generic[T]):
     def __init__(self, xp: ModuleType, run: Callable[[], T]) -> None:
         stream, self._pool = xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
         xp.cuda.Device().synchronize()
+        with stream:
+            run()
+            stream.synchronize()
         with xp.cuda.using_allocator(self._pool.malloc), stream:
             for _ in range(_WARM_UPS):
                 run()
@@ -49,6 +53,13 @@ class Graph(Generic[T]):
                     stream.end_capture()  # of a capture that may be broken already
                 raise
             self._graph: Any = stream.end_capture()
+
+    def __del__(self) -> None:
+        """Give the memory back, which CuPy's pools do not do by themselves."""
+        for name in ("result", "_graph"):
+            self.__dict__.pop(name, None)
+        with suppress(Exception):  # where the interpreter ends
+            self._pool.free_all_blocks()
 
     def launch(self) -> T:
         """Replay what was recorded, on the current stream, and return the result."""
