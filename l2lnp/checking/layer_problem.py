@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -111,6 +111,11 @@ class LayerProblem:
         return LayerProblem(self.layer, {k: v for k, v in self.variables.items() if k != "g_y"}, self.rng)
 
 
+def largest(errors: Sequence[float]) -> float:
+    """Return the largest error, NaN if one is; 0 where there is none."""
+    return float(np.max(errors, initial=0.0))
+
+
 def check_backward(problem: LayerProblem) -> float:
     """Largest error of `backward` as the slope of `forward`, over x and each parameter."""
     v = problem.variables
@@ -119,7 +124,7 @@ def check_backward(problem: LayerProblem) -> float:
         d = problem.normal(v[name])
         numeric = slope(lambda a: (v["g_y"] * problem.forward(v | {name: a})).sum(), v[name], d)  # noqa: B023
         errors.append(relative_error(float((g * d).sum()), numeric, FIRST_RTOL, FIRST_ATOL))
-    return max(errors, default=0.0)
+    return largest(errors)
 
 
 def check_curvature(problem: LayerProblem, names: set[str] | None = None, n_coordinates: int = 4) -> float:
@@ -140,7 +145,7 @@ def check_curvature(problem: LayerProblem, names: set[str] | None = None, n_coor
             unit.reshape(-1)[i] = 1
             numeric = second_slope(lambda a: loss(problem.forward(v | {name: a})), v[name], unit)  # noqa: B023
             errors.append(relative_error(float(h.reshape(-1)[i]), numeric, SECOND_RTOL, SECOND_ATOL))
-    return max(errors, default=0.0)
+    return largest(errors)
 
 
 def check_adjoint(
@@ -163,7 +168,7 @@ def check_adjoint(
         a_name = cotangents.get(name)
         analytic = 0.0 if a_name is None else float((a_name * d).sum())
         errors.append(relative_error(analytic, numeric, FIRST_RTOL, FIRST_ATOL))
-    return max(errors)
+    return largest(errors)
 
 
 def check_squared_gradients(problem: LayerProblem) -> float:
@@ -178,4 +183,4 @@ def check_squared_gradients(problem: LayerProblem) -> float:
         _, g = layer.backward(params, cache, v["g_y"][..., one])
         total = {name: total[name] + signs[n] * g[name] ** 2 for name in total}
     squared = layer.squared_gradients(params, layer.forward(params, v["x"])[1], v["g_y"], signs)
-    return max((largest_error(squared[name], total[name]) for name in total), default=0.0)
+    return largest([largest_error(squared[name], total[name]) for name in total])

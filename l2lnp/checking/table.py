@@ -26,6 +26,7 @@ from l2lnp.checking.layer_problem import (
     check_backward,
     check_curvature,
     check_squared_gradients,
+    largest,
 )
 from l2lnp.curvature import ADJOINT_MODES
 from l2lnp.errors import unknown_name
@@ -139,9 +140,7 @@ def _float32_errors(
 
 
 def _worst(ours: dict[str, Array], reference: dict[str, Array]) -> float:
-    return max(
-        (largest_error(to_host(v), reference[k]) for k, v in ours.items() if v is not None), default=0.0
-    )
+    return largest([largest_error(to_host(v), reference[k]) for k, v in ours.items() if v is not None])
 
 
 LAYERS: dict[str, tuple[Layer, Shape]] = {
@@ -222,7 +221,7 @@ def _gradcheck_loss(name: str, loss: Any, seed: int, xp: ModuleType) -> Iterator
         unit.reshape(-1)[i] = 1
         numeric = second_slope(value, z, unit)
         errors.append(relative_error(float(h_z.reshape(-1)[i]), numeric, SECOND_RTOL, SECOND_ATOL))
-    yield Check("curvature", name, max(errors), SECOND_RTOL)
+    yield Check("curvature", name, largest(errors), SECOND_RTOL)
     yield Check("adjoint", name, error(loss.adjoint(cache, 0.7, a_g, a_h), projection), FIRST_RTOL)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from l2lnp.checking import distinct_values, gradcheck, gradcheck_all, second_slope, slope
 from l2lnp.errors import InputError
-from l2lnp.layers import Layer
+from l2lnp.layers import FullyConnected, Layer
 
 
 def test_the_library_passes():
@@ -77,6 +77,21 @@ def test_a_right_layer_of_ones_own_passes():
 def test_a_wrong_pass_is_found(wrong, found, factor):
     failed = {c.name for c in gradcheck(Square(**{wrong: factor}), (3,)) if not c.passed}
     assert found in failed
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("spoiled", ["backward", "curvature", "backward_adjoint", "curvature_adjoint"])
+def test_a_number_that_is_none_is_found_wherever_it_stands(spoiled, dtype):
+    class Spoiled(FullyConnected):
+        pass
+
+    def run(self, *args, **options):
+        *others, params = getattr(FullyConnected, spoiled)(self, *args, **options)
+        return *others, {name: np.nan * value for name, value in params.items()}
+
+    setattr(Spoiled, spoiled, run)
+    failed = {c.name for c in gradcheck(Spoiled(3, 2), (3,), dtype=dtype) if not c.passed}
+    assert spoiled in failed
 
 
 def test_a_pass_that_changes_its_arguments_is_found():

@@ -127,6 +127,28 @@ def test_an_episode_is_a_pure_function_of_seed_and_index(distribution):
     assert first.theta.shape != other.theta.shape or (first.theta != other.theta).any()
 
 
+def test_the_mini_batches_of_an_episode_differ_and_hold_no_picture_twice(distribution):
+    first, second = (batch.x for batch, _ in zip(distribution.draw(3, 1).batches(), range(2), strict=False))
+    assert (first != second).any()
+    pictures = first.reshape(-1, first.shape[-1])
+    different = len(np.unique(distribution.draw(3, 1).pictures.x.reshape(len(pictures), -1), axis=1).T)
+    assert len(np.unique(pictures, axis=1).T) > 0.9 * min(first.shape[-1], different)
+    other = next(distribution.draw(3, 2).batches()).x
+    assert other.shape != first.shape or (other != first).any()
+
+
+def test_validation_is_of_a_frozen_optimizer_on_pictures_that_training_never_sees(distribution):
+    trainer = MetaTrainer(SETTINGS, distribution)
+    phi = trainer.start().phi
+    before = {key: value.copy() for key, value in phi.items()}
+    assert trainer.validate(phi) == trainer.validate(phi)
+    for key, value in before.items():
+        np.testing.assert_array_equal(phi[key], value)
+    for episode in trainer._validation:
+        held_out = distribution.draw(0, 0, "validation").pictures
+        assert len(episode.pictures.labels) == len(held_out.labels)
+
+
 def test_shrinking_averages_pixels(distribution):
     x, _ = load_dataset("digits").split("train").batch(np.arange(5))
     blocks = x[:, 0:2, 2:4].mean((1, 2))
