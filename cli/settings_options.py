@@ -116,7 +116,7 @@ def asked_basis(options: dict[str, Any]) -> dict[str, Any]:
 def joined(own: dict[str, Any], by_option: dict[str, Any]) -> dict[str, Any]:
     """Return settings of the optimizer itself, by ``--optimizer-setting`` and by options of their own."""
     for name, value in by_option.items():
-        if own.get(name, value) != value:
+        if name in own and own[name] != value:
             raise InputError(
                 f"--{name.replace('_', '-')} {value} and --optimizer-setting {name}={own[name]} contradict "
                 "each other: leave one out"

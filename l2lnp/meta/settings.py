@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil, cos, exp, inf, log, pi
 from typing import Any
 
-from l2lnp.curvature import BASIS_MODES, check_basis
+from l2lnp.curvature import check_basis
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.meta.joint import META_LOSSES
 from l2lnp.optimizers import check_settings, default_settings
@@ -92,7 +92,7 @@ class MetaSettings:
                 f"the least horizon must lie between 1 and the horizon of {self.horizon_steps} steps, "
                 f"not at {self.least_horizon_steps}"
             )
-        if self.curvature in BASIS_MODES:
+        if self.curvature not in (None, "hesscale"):  # the default, which nothing reads in the basis
             check_basis(self.curvature, self.optimizer_settings.get("basis") == "kronecker")
         if self.meta_loss not in META_LOSSES:
             raise unknown_name("meta-loss", self.meta_loss, META_LOSSES)

@@ -55,6 +55,7 @@ def refused(capsys, *arguments):
             ["train", "--weight-decay", "0.0", "--optimizer-setting", "weight_decay=0.5"],
             "--weight-decay 0.0 and --optimizer-setting weight_decay=0.5 contradict each other",
         ),
+        (["train", "--weight-decay", "nan"], "weight_decay must be"),
         (["train", "--data", "digit"], "unknown data set 'digit': did you mean 'digits'"),
         (["train", "--data", "mnist"], "--data-dir"),
         (["train", "--data", "none.h5"], "none.h5"),

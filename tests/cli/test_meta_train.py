@@ -116,6 +116,8 @@ def test_killed_before_the_best_optimizer_was_written_it_is_when_the_run_goes_on
         (["--tasks", "paper-mnist"], "--data-dir"),
         (["--resume", "nowhere", "--seed", "7"], "takes the settings of the run: leave out --seed"),
         (["--basis", "kronecker", "--optimizer-setting", "basis=coordinates"], "contradict each other"),
+        (["--basis", "kronecker", "--curvature", "efkac"], "unknown curvature mode 'efkac'"),
+        (["--basis", "kronecker", "--curvature", "exact"], "does not apply to the curvature basis"),
         (["--basis-every", "5", "--optimizer-setting", "basis_every=6"], "contradict each other"),
         (["--tasks", "paper-digits", "--basis-every", "5"], "belongs to the curvature basis"),
         (
