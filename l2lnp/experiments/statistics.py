@@ -10,6 +10,9 @@ from scipy import stats
 
 from l2lnp.experiments.comparison import Comparison
 
+_DIGITS = 12  # of values over the largest that count
+_MOST_PERMUTED = 12  # differences with ties among them whose signs are exchanged in all ways
+
 
 class Paired(NamedTuple):
     """A contender against the reference, seed by seed; d = contender - reference.
@@ -39,14 +42,21 @@ def paired(reference: np.ndarray, other: np.ndarray) -> Paired:
     d = other - reference
     mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(len(d)))
     ratio = float(reference.mean() / other.mean()) if other.mean() else float("nan")
-    if np.ptp(d) <= 1e-12 * np.abs(other).max():  # the tests divide by the spread
-        return Paired(ratio, mean, error, *[1.0 if mean == 0 else 0.0] * 2)
-    return Paired(ratio, mean, error, float(stats.ttest_rel(other, reference).pvalue), _wilcoxon(d))
+    # differences of errors k / N that are equal are not so in their last bits
+    units = np.round(d / (np.abs([reference, other]).max() or 1.0), _DIGITS)
+    if np.ptp(units):
+        return Paired(ratio, mean, error, float(stats.ttest_rel(other, reference).pvalue), _wilcoxon(units))
+    return Paired(ratio, mean, error, 0.0 if units[0] else 1.0, _wilcoxon(units))  # t divides by the spread
 
 
 def _wilcoxon(d: np.ndarray) -> float:
     d = d[d != 0]
-    return float(stats.wilcoxon(d, method="exact" if len(set(np.abs(d))) == len(d) else "approx").pvalue)
+    if not len(d):
+        return 1.0
+    has_ties = len(np.unique(np.abs(d))) < len(d)
+    all_signs = stats.PermutationMethod(n_resamples=2 ** len(d))
+    with_ties = all_signs if len(d) <= _MOST_PERMUTED else "approx"
+    return float(stats.wilcoxon(d, method=with_ties if has_ties else "exact").pvalue)
 
 
 def column(comparison: Comparison, name: str, measure: str) -> np.ndarray:

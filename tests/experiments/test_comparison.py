@@ -314,10 +314,23 @@ def test_paired_tests_are_those_of_the_differences(reference, other):
     assert mirrored.p_wilcoxon == pytest.approx(test.p_wilcoxon)
 
 
+@pytest.mark.parametrize("n_pictures", [360, 10_000])
+def test_errors_are_tested_as_the_numbers_of_wrong_pictures_are(n_pictures):
+    reference, other = np.array([3, 5, 8, 4, 12, 9, 7, 7]), np.array([4, 4, 9, 6, 11, 11, 8, 7])
+    of_errors, of_counts = paired(reference / n_pictures, other / n_pictures), paired(reference, other)
+    assert of_errors.p_wilcoxon == of_counts.p_wilcoxon
+    # the differences but 0, 1 -1 1 2 -1 2 1, and their ranks; p is the share of signs that are as uneven
+    ranks = np.array([3, 3, 3, 6.5, 3, 6.5, 3])
+    signs = np.array([[1 if k >> i & 1 else -1 for i in range(7)] for k in range(2**7)])
+    uneven = np.abs(signs @ ranks) >= abs(np.array([1, -1, 1, 1, -1, 1, 1]) @ ranks)
+    assert of_counts.p_wilcoxon == pytest.approx(uneven.mean())
+
+
 def test_a_constant_difference_is_certain_and_none_is_none():
     values = np.arange(5.0)
     assert paired(values, values)[1:] == (0.0, 0.0, 1.0, 1.0)
-    assert paired(values, values + 1).p_t == 0
+    assert paired(values, values + 1)[3:] == (0.0, 2 / 2**5)
+    assert paired(values, np.nextafter(values, 9))[3:] == (1.0, 1.0)
     assert np.isnan(paired(values, np.full(5, np.inf)).difference)
     with pytest.raises(ValueError, match="not paired"):
         paired(values, values[:4])
