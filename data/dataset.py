@@ -203,8 +203,10 @@ class Dataset:
             raise unknown_name("split", name, SPLITS)
         split = self.splits[name]
         if not split.n_samples:
-            way_out = "import it again with more pictures, or with --test-share"
-            raise InputError(f"data set '{self.name}' holds no {name} samples: {way_out}")
+            way_out = " or with --test-share" if name == "test" else ""
+            raise InputError(
+                f"data set '{self.name}' holds no {name} samples: import it again with more pictures{way_out}"
+            )
         return split
 
 

@@ -8,10 +8,11 @@ Labels are the places of the class names in their sorted order.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from l2lnp.data.pictures import Pictures, PictureSet, picture_set
-from l2lnp.data.places import walk
+from l2lnp.data.places import Entry, walk
 from l2lnp.errors import InputError
 
 _SPLIT, _FILE = r"(train|test|val|valid|validation)/", r"([^/]+)/[^/]+\.(?:png|jpe?g)"
@@ -29,24 +30,16 @@ def list_folder(path: Path) -> PictureSet:
         If there are no training pictures, or test pictures of a class without any.
     """
     splits: dict[str, Pictures] = {}
-    without_split, parents = Pictures(), set()
-    left_out, in_no_class = [], []
+    left_out = []
     for entry in walk(path):
         if match := _IN_SPLIT.fullmatch(entry.name):
             splits.setdefault(match[1].lower(), Pictures()).add(entry, match[2])
-            continue
-        left_out.append(entry.name)
-        if match := _IN_CLASS.fullmatch(entry.name):
-            without_split.add(entry, match[3])
-            parents.add(match[1])
         else:
-            in_no_class.append(entry.name)
+            left_out.append(entry)
     layout = "<split>/<class>/"
-    if not splits and len(parents) > 1:
-        named = ", ".join(sorted(str(path / (parent or "")) for parent in parents)[:3])
-        raise InputError(f"the folders of classes lie in {named}: name these train and test")
-    if not splits and len(without_split):
-        splits, left_out, layout = {"train": without_split}, in_no_class, "<class>/"
+    if not splits:
+        splits["train"], left_out = _without_splits(path, left_out)
+        layout = "<class>/"
     train = splits.pop("train", Pictures())
     used = next((name for name in ("test", *_STAND_INS) if name in splits), "test")
     test = splits.pop(used, Pictures())
@@ -64,9 +57,24 @@ def list_folder(path: Path) -> PictureSet:
         files, be = ("file", "is") if len(left_out) == 1 else ("files", "are")
         pictures.notes.append(
             f"{len(left_out)} {files} that {be} no .png or .jpg in {layout} {be} left out, "
-            f"the first: {left_out[0]!r}"
+            f"the first: {left_out[0].name!r}"
         )
     if used != "test":
         pictures.notes.append(f"the pictures in {used} become the group test")
     pictures.notes += [f"the pictures in {name} are not used" for name in splits]
     return pictures
+
+
+def _without_splits(path: Path, entries: Sequence[Entry]) -> tuple[Pictures, list[Entry]]:
+    """Return the pictures in ``<class>/``, perhaps all in one folder more, and the entries left out."""
+    pictures, parents, left_out = Pictures(), set(), []
+    for entry in entries:
+        if match := _IN_CLASS.fullmatch(entry.name):
+            pictures.add(entry, match[3])
+            parents.add(match[1] or "")
+        else:
+            left_out.append(entry)
+    if len(parents) > 1:
+        named = ", ".join(str(path / parent) for parent in sorted(parents)[:3])
+        raise InputError(f"the folders of classes lie in {named}: name these train and test")
+    return pictures, left_out

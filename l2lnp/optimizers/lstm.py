@@ -126,11 +126,6 @@ class LSTM(Optimizer):
         return tuple(dict.fromkeys(groups(self.layout, self.per).values()))
 
     @property
-    def n_features(self) -> int:
-        """Rows of features that the LSTM reads."""
-        return self._sizes.n_features
-
-    @property
     def uses_theta(self) -> bool:
         """Whether `update` needs theta."""
         return self.step_unit == "weights" or self._preprocessing.uses_theta

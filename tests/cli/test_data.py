@@ -81,7 +81,7 @@ def test_without_test_pictures_nothing_is_trained(capsys, tmp_path, own):
     assert "there are no test pictures, and training needs some (--test-share makes some)" in ended.out
     ended = l2lnp(capsys, "train", "--data", "folder", "--batch-size", 5, "--out", tmp_path / "run")
     assert (ended.code, ended.out) == (2, "")
-    assert "holds no test samples: import it again with more pictures, or with --test-share" in ended.err
+    assert "holds no test samples: import it again with more pictures or with --test-share" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from lstm_problem import problem
 
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.optimizers import FEATURES, LSTM, SLSTM, Optimizer, make_optimizer
+from l2lnp.optimizers import FEATURES, LSTM, SLSTM, Context, Inputs, Optimizer, make_optimizer
 from l2lnp.optimizers.chunks import cut, join
 from l2lnp.tree import Layout
 
@@ -153,6 +153,18 @@ def test_the_tanh_head_bounds_the_update():
     phi = {key: 1e3 * v if "head" in key else v for key, v in phi.items()}
     u, _ = optimizer.update(phi, state, steps[0])
     np.testing.assert_allclose(abs(u), 0.3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lstm", "slstm"])
+def test_half_way_through_a_run_a_cosine_halves_the_update(name):
+    layout, rng = Layout.of_vector(6), np.random.default_rng(0)
+    theta, g, h = rng.normal(size=(3, 6))
+    inputs = Inputs(1.0, g, h if name == "slstm" else None, theta, Context(step=50, n_steps=100))
+    made = [make_optimizer(name, layout, schedule=schedule) for schedule in ("constant", "cosine")]
+    phi = made[0].init_phi(np.random.default_rng(1), np.float64)
+    whole, half = (optimizer.update(phi, optimizer.init_state(theta), inputs)[0] for optimizer in made)
+    np.testing.assert_allclose(half, whole / 2, rtol=1e-12)
+    assert np.abs(whole).min() > 0
 
 
 def test_arguments_are_left_as_they_are():
