@@ -163,8 +163,15 @@ def jobs_in(cache):
     return len(list(cache.glob("*.h5")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        pytest.param(signal.SIGINT, "1", id="ctrl-c"),
+        pytest.param(signal.SIGKILL, "2", id="kill, two workers"),
+        pytest.param(signal.SIGINT, "2", id="ctrl-c, two workers", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, "1", id="kill", marks=pytest.mark.slow),
+    ],
+)
 def test_a_comparison_that_was_stopped_goes_on_where_it_was(capsys, folder, undrawn, number, workers):
     options = [*COMPARE, "--seeds", "15"]
     options[options.index("--workers") + 1] = workers

@@ -19,7 +19,6 @@ from l2lnp.optimizers.features import FEATURES
 from l2lnp.optimizers.preprocessing import Preprocessing
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-EVERY_DAY = (120,)
 FOLDER = Path(l2lnp.kernels.cuda.__file__).parent
 LSTM = {"S1": 20, "S2": 20}
 FEW = Tiling(columns=1, parts=4, threads=256).defines() | {"SHARED": 0}
@@ -107,10 +106,8 @@ def compile_by_nvrtc(file, code, options, architecture, folder):
     assert library.nvrtcDestroyProgram(ctypes.byref(program)) == 0
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [pytest.param(a, marks=() if a in EVERY_DAY else pytest.mark.slow) for a in ARCHITECTURES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_all_sources_compile(tmp_path, architecture):
     if nvrtc() is not None:  # the compiler that CuPy uses
         compiler, known = compile_by_nvrtc, known_to_nvrtc()
