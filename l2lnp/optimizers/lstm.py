@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from l2lnp.backend import Array, array_module
+from l2lnp.backend import Array, array_module, moved_once
 from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.kernels import compiled_for, lstm, twin
@@ -67,6 +67,10 @@ class LSTM(Optimizer):
         (at least 0.001), for its biases too, so that a step means the same in every layer.
     unit_limit
         How large that unit may become, see `l2lnp.optimizers.weight_unit.WeightUnit`.
+    full_width
+        Fan-in up to which steps have their full length. In wider layers, but for the last one, steps in
+        units of the weights are shorter, by full_width / fan-in for weights: many of them add up in one
+        output. 0: steps do not depend on the width.
     n_units
         Units of the two hidden layers.
     decay
@@ -87,6 +91,7 @@ class LSTM(Optimizer):
     head: str = "tanh"
     step_unit: str = "fixed"
     unit_limit: float = 1.5
+    full_width: int = 0
     output_scale: float = 0.1
     n_units: tuple[int, int] = (20, 20)
     decay: float = 0.95
@@ -114,6 +119,8 @@ class LSTM(Optimizer):
             raise InputError(
                 f"{self.name}: two hidden layers of 1 to {MOST_UNITS:,} units each, not {self.n_units}"
             )
+        if self.full_width < 0:
+            raise InputError(f"{self.name}: the full width must be 0 or more inputs, not {self.full_width}")
         if not (self.output_scale > 0 and self.unit_limit > 0 and 0 <= self.decay < 1):
             raise InputError(
                 f"{self.name}: the output scale and the unit's limit must be positive "
@@ -215,7 +222,7 @@ class LSTM(Optimizer):
             statistics=seen.statistics,
             tensors=self._tensors,
             factor=self._factor(inputs),
-            units=seen.units if self.step_unit == "weights" else None,
+            units=self._step_units(seen),
             kept=1.0,
             theta=None,
             before=before,
@@ -370,8 +377,25 @@ class LSTM(Optimizer):
 
     def _scales(self, inputs: Inputs, observed: Observed) -> Array:
         """Return what the output is multiplied by for each tensor, (n_tensors,)."""
-        units = observed.units if self.step_unit == "weights" else None
-        return scales_of(self._factor(inputs), units, inputs.g, len(self._tensors.sizes))
+        return scales_of(self._factor(inputs), self._step_units(observed), inputs.g, len(self._tensors.sizes))
+
+    def _step_units(self, observed: Observed) -> Array | None:
+        """Return the unit of the steps in each tensor, (n_tensors,), or None: 1."""
+        if self.step_unit != "weights":
+            return None
+        units = observed.units
+        return units if self.full_width == 0 else units * self._shares(units)
+
+    def _shares(self, like: Array) -> Array:
+        """Return which share of the unit the steps in each tensor have, (n_tensors,)."""
+        last = self.layout.tensors[-1].layer
+        shares = tuple(
+            self.full_width / fan_in
+            if fan_in > self.full_width > 0 and t.name == "w" and t.layer != last
+            else 1.0
+            for t, fan_in in zip(self.layout.tensors, self.layout.fan_ins, strict=True)
+        )
+        return moved_once(array_module(like), shares, like.dtype)
 
     def _factor(self, inputs: Inputs) -> Scalar:
         return self.output_scale * self.scheduled(inputs.context)
@@ -381,7 +405,7 @@ class LSTM(Optimizer):
         if not self.uses_theta:
             return None
         if self.step_unit == "weights":
-            factor = like(self._factor(inputs), a_output)
+            factor = like(self._factor(inputs), a_output) * self._shares(a_output)
             a_units = a_units + factor * a_output * self._tensors.counts(a_output)
         return self._weight_unit.adjoint(inputs.theta, a_units)
 

@@ -31,6 +31,7 @@ KINDS = [
     *({"features": (name,)} for name in FEATURES),
     {},
     {"features": tuple(FEATURES), "step_unit": "weights", "weight_decay": 0.3, "schedule": "cosine"},
+    {"features": ("momenta",), "step_unit": "weights", "full_width": 2},
     {"features": MANY, "head": "linear", "per": "layer"},
     {"features": ("rnnprop", "momenta"), "decay": 0.9, "weight_decay": 0.3},
 ]

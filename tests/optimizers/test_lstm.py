@@ -202,6 +202,7 @@ def test_the_lstm_needs_no_h_and_the_slstm_says_that_it_does():
         ("slstm", {"n_units": (2**62, 2)}, "two hidden layers of 1 to 65,536 units each, not"),
         ("slstm", {"output_scale": 0.0}, "output scale and the unit.s limit must be positive"),
         ("slstm", {"unit_limit": 0.0}, "not 0.1, 0.0 and 0.95"),
+        ("slstm", {"full_width": -1}, "0 or more inputs, not -1"),
         ("slstm", {"decay": 1.0}, "decay in"),
     ],
 )

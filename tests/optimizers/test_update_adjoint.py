@@ -85,14 +85,15 @@ def test_hand_designed(name, seed, t, schedule):
     st.sampled_from(["tanh", "linear"]),
     st.sampled_from(["layer", "kind"]),
     st.sampled_from(["fixed", "weights"]),
+    st.sampled_from([0, 1, 2]),
     st.integers(1, 9),
     st.integers(0, 2**32 - 1),
     st.integers(0, 3),
 )
-def test_learned(name, head, per, unit, chunk, seed, t):
+def test_learned(name, head, per, unit, full_width, chunk, seed, t):
     schedule = "cosine" if seed % 2 else "constant"
-    settings = {"head": head, "per": per, "step_unit": unit, "schedule": schedule, **SMALL}
-    optimizer = make_optimizer(name, LAYOUT, execution=Execution(chunk=chunk), **settings)
+    settings = {"head": head, "per": per, "step_unit": unit, "full_width": full_width, "schedule": schedule}
+    optimizer = make_optimizer(name, LAYOUT, execution=Execution(chunk=chunk), **settings, **SMALL)
     check(optimizer, seed, t)
 
 

@@ -56,6 +56,28 @@ def test_the_adjoint_is_zero_beyond_the_bounds(conv, fully_connected):
     assert [bool(found[:24].any()), bool(found[26:50].any())] == [conv == 0.3, fully_connected == 0.2]
 
 
+@pytest.mark.parametrize(
+    ("full_width", "shares"), [(0, (1, 1, 1)), (12, (1, 1, 1)), (8, (8 / 12, 1, 1)), (3, (3 / 12, 3 / 8, 1))]
+)
+def test_steps_are_shorter_in_wide_layers_but_the_last(full_width, shares):
+    """Layers with 12, 8 and 9 inputs; biases go as far as ever."""
+    widths = (2, 12), (3, 8), (4, 9)
+    layout = Layout.of_layers([("fully_connected", {"w": shape, "b": shape[:1]}) for shape in widths])
+    rng = np.random.default_rng(0)
+    theta, g = rng.normal(size=(2, layout.n_coordinates))
+    inputs = Inputs(1.0, g, None, theta, Context(0, 9, 8, 80))
+
+    def steps(**settings):
+        optimizer = make_optimizer("lstm", layout, step_unit="weights", **settings)
+        phi = optimizer.init_phi(np.random.default_rng(1), np.float64)
+        return optimizer.update(phi, optimizer.init_state(theta), inputs)[0]
+
+    expected = np.concatenate(
+        [np.repeat((share, 1), (n * m, n)) for share, (n, m) in zip(shares, widths, strict=True)]
+    )
+    np.testing.assert_allclose(steps(full_width=full_width) / steps(), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(("limit", "grows"), [(1.5, False), (1e9, True)])
 def test_weights_that_are_pushed_about_do_not_grow_without_end(limit, grows):
     """Steps of a share of the weights, each coordinate by its own noise."""

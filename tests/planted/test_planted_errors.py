@@ -238,6 +238,20 @@ PLANTED = [
         ("tests/optimizers/test_weight_unit.py",),
     ),
     Planted(
+        "steps in wide layers as long as in others",
+        "optimizers/lstm.py",
+        "units * self._shares(units)",
+        "units",
+        ("tests/optimizers/test_weight_unit.py",),
+    ),
+    Planted(
+        "shorter steps in wide layers without their derivative",
+        "optimizers/lstm.py",
+        "like(self._factor(inputs), a_output) * self._shares(a_output)",
+        "like(self._factor(inputs), a_output)",
+        ("tests/optimizers/test_update_adjoint.py",),
+    ),
+    Planted(
         "a unit at its largest that still moves",
         "optimizers/weight_unit.py",
         "xp.where(units == rms, a_units, 0)",
