@@ -76,6 +76,12 @@ class Sequential:
 
     def __post_init__(self) -> None:
         assert self.shapes
+        for number, layer in enumerate(self.layers, start=1):
+            if layer.param_shapes() and not layer.kind:
+                raise InputError(
+                    f"layer {number} of {len(self.layers)}: a layer with parameters must say its kind, by "
+                    f"which learned optimizers know it: kind = 'fully_connected', or a word of its own"
+                )
         if not self.layout.tensors:
             raise InputError("a network needs at least one layer with parameters: there is nothing to learn")
 
@@ -260,11 +266,12 @@ class Sequential:
         Raises
         ------
         InputError
-            If ``a_h`` is given and the curvature mode has no adjoint.
+            If ``a_h`` is given and the curvature mode has no adjoint, or a cotangent is not like theta.
         """
         execution = execution or Execution()
         self._check_samples(theta, x)
         self._check_targets(targets, x, execution)
+        self.layout.check(theta=theta, a_g=a_g, a_h=a_h)
         if a_h is not None:
             modes.check_adjoint(curvature)
         params, n_total = self.layout.split(theta), x.shape[-1]
@@ -370,10 +377,7 @@ class Sequential:
         return self.layout.join(total)
 
     def _check_samples(self, theta: Array, x: Array) -> None:
-        if theta.shape != (self.layout.n_coordinates,):
-            raise InputError(
-                f"theta must be a vector of {self.layout.n_coordinates} parameters, not {theta.shape}"
-            )
+        self.layout.check(theta=theta)
         if x.shape[:-1] != tuple(self.input_shape) or x.shape[-1] == 0:
             raise InputError(f"samples must be {(*self.input_shape, 'N')} with N > 0, not {x.shape}")
         if x.dtype != theta.dtype:
@@ -382,6 +386,8 @@ class Sequential:
     def _check_targets(self, targets: Array, x: Array, execution: Execution) -> None:
         if execution.waits:
             self.loss.check_targets(targets, self.output_shape)
+        if targets.dtype.kind == "f" and targets.dtype != x.dtype:
+            raise InputError(f"samples and targets must be of one dtype, not {x.dtype} and {targets.dtype}")
         if targets.shape[-1] != x.shape[-1]:
             raise InputError(f"there are {x.shape[-1]} samples, but targets for {targets.shape[-1]}")
 

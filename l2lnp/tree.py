@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 
 from l2lnp.backend import Array
+from l2lnp.errors import InputError
 from l2lnp.kernels import joins, twin
 
 Params = dict[str, Array]  # the tensors of one layer by name: {"w": ..., "b": ...}, or {}
@@ -101,6 +102,16 @@ class Layout:
         """For each tensor the inputs of one of its layer's outputs; 0 where its weights are no matrix."""
         weights = [self.tensors[index].shape for index in self.weights_of_tensors]
         return tuple(prod(shape[1:]) if len(shape) > 1 else 0 for shape in weights)
+
+    def check(self, **vectors: Array | None) -> None:
+        """Raise `InputError` unless the named vectors, None left out, are (P,) and of one dtype."""
+        there = {name: v for name, v in vectors.items() if v is not None}
+        for name, v in there.items():
+            if v.shape != (self.n_coordinates,):
+                raise InputError(f"{name} must be a vector of {self.n_coordinates} parameters, not {v.shape}")
+        if len(kinds := {v.dtype: name for name, v in there.items()}) > 1:
+            (one, name), (other, second), *_ = kinds.items()
+            raise InputError(f"{name} and {second} must be of one dtype, not {one} and {other}")
 
     def split(self, theta: Array) -> dict[int, Params]:
         """Return the tensors of each layer with parameters as views into ``theta`` (P,)."""

@@ -1,5 +1,7 @@
 """The sweep and its adjoint on whole networks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from networks_of_all_kinds import NETWORKS, convolutional, draw_batch, fully_connected, max_pooling, row_lstm
@@ -15,6 +17,7 @@ from l2lnp.layers import (
     Flatten,
     FullyConnected,
     MaxPool2D,
+    MeanSquaredError,
     SoftmaxCrossEntropy,
 )
 from l2lnp.network import Sequential
@@ -246,6 +249,27 @@ def test_wrong_arrays_are_refused():
             call(theta, x, targets[..., :1])
     with pytest.raises(InputError, match="has no exact meta-gradient"):
         network.adjoint(theta, x, targets, a_h=theta, curvature="exact")
+    with pytest.raises(InputError, match="a_g must be a vector of 115 parameters, not"):
+        network.adjoint(theta, x, targets, a_g=np.append(theta, 0.0))
+    with pytest.raises(InputError, match="theta and a_h must be of one dtype, not float64 and float32"):
+        network.adjoint(theta, x, targets, a_h=theta.astype(np.float32))
+
+
+def test_targets_of_another_precision_are_refused():
+    network = replace(fully_connected(), loss=MeanSquaredError())
+    theta, x, _ = draw_batch(network)
+    targets = np.zeros((*network.output_shape, x.shape[-1]), np.float32)
+    with pytest.raises(InputError, match="samples and targets must be of one dtype, not float64 and float32"):
+        network.evaluate(theta, x, targets)
+
+
+class OfNoKind(FullyConnected):
+    kind = ""
+
+
+def test_a_layer_with_parameters_says_its_kind():
+    with pytest.raises(InputError, match="layer 1 of 1: a layer with parameters must say its kind"):
+        Sequential((OfNoKind(4, 2),), SoftmaxCrossEntropy(), (4,))
 
 
 @pytest.mark.parametrize("mode", [None, "hesscale", "exact", "monte_carlo"])

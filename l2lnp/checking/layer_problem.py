@@ -79,14 +79,14 @@ class LayerProblem:
         """g_x as "x", and g by parameter."""
         params = self.params(v)
         g_x, g = self.layer.backward(params, self.layer.forward(params, v["x"])[1], v["g_y"])
-        return {"x": g_x, **g}
+        return {"x": g_x, **self._zeros(params), **g}
 
     def curvature(self, v: dict[str, Array]) -> dict[str, Array]:
         """h_x as "x", and h by parameter."""
         params = self.params(v)
         cache = self.layer.forward(params, v["x"])[1]
         h_x, h = self.layer.curvature(params, cache, v.get("g_y"), v["h_y"])
-        return {"x": h_x, **h}
+        return {"x": h_x, **self._zeros(params), **h}
 
     def backward_adjoint(self, a: dict[str, Array]) -> dict[str, Array]:
         """Cotangents of g_y, x and the parameters for the cotangents ``a`` of what `backward` gives."""
@@ -105,6 +105,10 @@ class LayerProblem:
             params, cache, v.get("g_y"), v["h_y"], a.get("x"), {name: a[name] for name in params}
         )
         return {"h_y": a_h_y, "g_y": a_g_y, "x": a_x, **a_params}
+
+    def _zeros(self, params: Params) -> Params:
+        """What stands for a derivative that the layer does not give: if it is not zero, the check fails."""
+        return {name: array_module(p).zeros_like(p) for name, p in params.items()}
 
     def without_g_y(self) -> LayerProblem:
         """Return the same problem in the Gauss-Newton form, where curvature gets ``g_y=None``."""
@@ -175,12 +179,13 @@ def check_squared_gradients(problem: LayerProblem) -> float:
     """Largest error of `squared_gradients` against squares of the gradient of one sample at a time."""
     v = problem.variables
     params, layer = problem.params(v), problem.layer
-    total = {name: array_module(p).zeros_like(p) for name, p in params.items()}
+    zeros = {name: array_module(p).zeros_like(p) for name, p in params.items()}
+    total = zeros
     signs = array_module(v["x"]).where(problem.normal(v["x"]).reshape(-1)[: v["x"].shape[-1]] > 0, 1.0, -1.0)
     for n in range(v["x"].shape[-1]):
         one = slice(n, n + 1)
         _, cache = layer.forward(params, v["x"][..., one])
         _, g = layer.backward(params, cache, v["g_y"][..., one])
-        total = {name: total[name] + signs[n] * g[name] ** 2 for name in total}
+        total = {name: total[name] + signs[n] * g.get(name, zeros[name]) ** 2 for name in total}
     squared = layer.squared_gradients(params, layer.forward(params, v["x"])[1], v["g_y"], signs)
-    return largest([largest_error(squared[name], total[name]) for name in total])
+    return largest([largest_error(squared.get(name, zeros[name]), total[name]) for name in total])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l2lnp.backend import Array, array_module
-from l2lnp.errors import DivergedError, InputError, unknown_name
+from l2lnp.errors import DivergedError, InputError, check_positive, unknown_name
 from l2lnp.kernels import joins, reductions, twin
 from l2lnp.meta.unroll import Step, Tape, meta_gradient
 from l2lnp.optimizers.adam import Adam
@@ -111,8 +111,12 @@ class JointLearner:
         n_samples: int | None = None,
         average: bool = False,
     ) -> None:
-        if unroll_length_steps < 1:
-            raise InputError(f"an unroll has one step or more, not {unroll_length_steps}")
+        sizes = {"n_steps": n_steps, "batch_size": batch_size, "n_samples": n_samples}
+        check_positive(
+            "training",
+            unroll_length_steps=unroll_length_steps,
+            **{name: size for name, size in sizes.items() if size is not None},
+        )
         if not (meta_learning_rate > 0 and clip_norm > 0):
             raise InputError(
                 f"the meta-learning rate and the clip norm must be positive, "

@@ -81,6 +81,8 @@ class MetaSettings:
             raise InputError(
                 f"random_scaling must be at least 0 and at most {MOST_SCALING}, not {self.random_scaling}"
             )
+        if self.optimizer not in UNIVERSAL:
+            raise unknown_name("learned optimizer", self.optimizer, UNIVERSAL)
         check_settings(self.optimizer, self.optimizer_settings, default_settings(self.optimizer))
         if self.horizon_steps % self.truncation_steps:
             raise InputError(

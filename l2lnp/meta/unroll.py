@@ -29,9 +29,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from l2lnp.backend import Array
-from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, added
+from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State
 from l2lnp.scalars import Scalar, like
 from l2lnp.tasks.base import Optimizee
+from l2lnp.tree import add_params
 
 START = Context()
 
@@ -189,7 +190,7 @@ def updates_adjoint(
         a, a_state = optimizer.unroll_adjoint(
             phi, segment.state, inputs, a_u[segment.span], a_state, segment.states
         )
-        a_phi, a_state = added(a_phi, a), optimizer.look_adjoint(segment.before, segment.state, a_state)
+        a_phi, a_state = add_params(a_phi, a), optimizer.look_adjoint(segment.before, segment.state, a_state)
     return a_phi, a_state
 
 
@@ -207,7 +208,7 @@ def _exact(
         states = optimizer.replay(phi, segment.state, [step.inputs for step in segment.steps])
         for step, state in zip(reversed(segment.steps), reversed(states), strict=True):
             a = optimizer.update_adjoint(phi, state, step.inputs, a_theta, a_state)
-            a_phi, a_state = added(a_phi, a.phi), a.state
+            a_phi, a_state = add_params(a_phi, a.phi), a.state
             a_theta = _through_decay(optimizer, step, a_theta)
             a_theta = a_theta + optimizee.adjoint(step.theta, step.batch, step.weight + a.loss, a.g, a.h)
             if a.theta is not None:

@@ -144,16 +144,15 @@ def make_optimizer(
     in_basis, *of_basis = (chosen.pop(key) for key in ("basis", *_OF_BASIS))
     curvature_every = chosen.pop("curvature_every", 1)
     optimizer = OPTIMIZERS[name](layout, execution=execution, **chosen)
-    common: dict[str, Any] = {"schedule": optimizer.schedule, "weight_decay": optimizer.weight_decay}
     if in_basis == "kronecker":
         if curvature_every != 1:
             raise InputError(
                 f"{name}: the curvature basis takes h from its own factors, every basis_every steps: "
                 f"leave out curvature_every, or set basis = coordinates"
             )
-        return InBasis(layout, optimizer, *of_basis, execution=execution, **common)
+        return InBasis(layout, optimizer, *of_basis, execution=execution)
     if curvature_every != 1:
-        return HeldCurvature(layout, optimizer, curvature_every, execution=execution, **common)
+        return HeldCurvature(layout, optimizer, curvature_every, execution=execution)
     return optimizer
 
 

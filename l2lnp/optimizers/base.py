@@ -27,7 +27,7 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.execution import Execution
 from l2lnp.scalars import Scalar, cos, exp, least, like
 from l2lnp.tasks.base import Optimizee
-from l2lnp.tree import Layout
+from l2lnp.tree import Layout, add_params
 
 Phi: TypeAlias = dict[str, Array]
 State: TypeAlias = dict[str, Any]  # arrays, and the whole number "t"
@@ -268,13 +268,8 @@ class Optimizer:
         befores = self.replay(phi, state, steps)
         for before, inputs, a_u_t in reversed(list(zip(befores, steps, a_u, strict=True))):
             step = self.update_adjoint(phi, before, inputs, a_u_t, a_state)
-            a_phi, a_state = added(a_phi, step.phi), step.state
+            a_phi, a_state = add_params(a_phi, step.phi), step.state
         return a_phi, a_state
-
-
-def added(a: Phi, b: Phi) -> Phi:
-    """Return the sum of two dictionaries of arrays; a missing key stands for zero."""
-    return a | {key: a[key] + value if key in a else value for key, value in b.items()}
 
 
 def moved(theta: Array, kept: Scalar, u: Array) -> Array:

@@ -13,18 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
-from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.base import Context, Inputs, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.wrapper import Wrapper
 from l2lnp.tasks.base import Optimizee
 
 _H, _STEP = "curvature/h", "curvature/step"
 
 
 @dataclass(frozen=True)
-class HeldCurvature(Optimizer):
+class HeldCurvature(Wrapper):
     """``inner``, which reads h, with an h that is computed every ``every`` steps.
 
     Notes
@@ -32,36 +31,12 @@ class HeldCurvature(Optimizer):
     The state is that of ``inner`` with ``curvature/h`` (P,) and ``curvature/step``, the steps taken.
     """
 
-    inner: Optimizer
-    every: int
+    every: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.every < 1:
             raise InputError(f"{self.name}: curvature_every must be positive, not {self.every}")
-
-    @property
-    def name(self) -> str:  # type: ignore[override]  # of a class elsewhere
-        """The name of the optimizer."""
-        return self.inner.name
-
-    @property
-    def learned(self) -> bool:  # type: ignore[override]
-        """Whether phi is made to be learned."""
-        return self.inner.learned
-
-    @property
-    def uses_curvature(self) -> bool:  # type: ignore[override]
-        """Whether `update` needs h, at some steps."""
-        return self.inner.uses_curvature
-
-    @property
-    def uses_theta(self) -> bool:
-        """Whether `update` needs theta."""
-        return self.inner.uses_theta
-
-    def init_phi(self, rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Phi:
-        return self.inner.init_phi(rng, dtype)
 
     def init_state(self, theta: Array) -> State:
         """Return the state of ``inner``, and an h that the first step replaces."""
@@ -93,9 +68,6 @@ class HeldCurvature(Optimizer):
         if self._is_fresh(state):
             return a._replace(h=a_h)
         return a._replace(h=None, state=a.state if a_h is None else {**a.state, _H: a_h})
-
-    def keeps_states(self, theta: Array) -> bool:
-        return self.inner.keeps_states(theta)
 
     def unroll_adjoint(
         self,

@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-import numpy as np
-
 from l2lnp import basis
 from l2lnp.backend import Array, array_module
 from l2lnp.errors import InputError
 from l2lnp.execution import Execution
-from l2lnp.optimizers.base import Context, Inputs, Optimizer, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.base import Context, Inputs, Phi, State, UpdateAdjoint
+from l2lnp.optimizers.wrapper import Wrapper
 from l2lnp.tasks.base import Optimizee, OptimizeeWithModes
 from l2lnp.tree import Moments
 
@@ -35,7 +34,7 @@ _STEP, _REFRESHES = "basis/step", "basis/refreshes"
 
 
 @dataclass(frozen=True)
-class InBasis(Optimizer):
+class InBasis(Wrapper):
     """``inner`` in the curvature basis.
 
     Parameters
@@ -54,7 +53,6 @@ class InBasis(Optimizer):
     ``basis/spectrum/{layer}/{mode}`` (width,); ``basis/step`` and ``basis/refreshes`` count.
     """
 
-    inner: Optimizer
     every: int = 10
     max_width: int = 512
     recency: float = 1.0
@@ -70,27 +68,9 @@ class InBasis(Optimizer):
             raise InputError(f"{self.name}: basis_recency must be 1 or more, not {self.recency}")
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # of a class elsewhere
-        """The name of the optimizer in the basis."""
-        return self.inner.name
-
-    @property
-    def learned(self) -> bool:  # type: ignore[override]
-        """Whether phi is made to be learned."""
-        return self.inner.learned
-
-    @property
     def uses_curvature(self) -> bool:  # type: ignore[override]
         """Whether `update` needs h: only where there is no basis to take it from."""
         return self.inner.uses_curvature and not self._modes
-
-    @property
-    def uses_theta(self) -> bool:
-        """Whether `update` needs theta."""
-        return self.inner.uses_theta
-
-    def init_phi(self, rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Phi:
-        return self.inner.init_phi(rng, dtype)
 
     def init_state(self, theta: Array) -> State:
         """Return the state of ``inner``, moments of zero, and axes along the coordinates."""
@@ -176,9 +156,6 @@ class InBasis(Optimizer):
         a_h = a.h if self.uses_curvature else None
         return a._replace(g=self._rotate_back(axes, a.g), h=a_h)
 
-    def keeps_states(self, theta: Array) -> bool:
-        return self.inner.keeps_states(theta)
-
     def unroll_adjoint(
         self,
         phi: Phi,
@@ -197,6 +174,7 @@ class InBasis(Optimizer):
     def _rotated_inputs(self, state: State, axes: Moments, inputs: Inputs) -> Inputs:
         if self._modes and not state[_REFRESHES]:
             raise InputError(f"{self.name}: the basis is formed by `look`, or `refreshed`, before `update`")
+        self.layout.check(g=inputs.g)
         h = inputs.h  # in the basis already, where there is one
         if h is None and self.inner.uses_curvature and self._modes:
             spectra = {key: state[_path(_SPECTRUM, key)] for key in self._modes}

@@ -195,6 +195,7 @@ class LSTM(Optimizer):
         after = self._execution.workspace.lend(before.shape, before)
         step = self._step(self._fold(phi, before), t, inputs, seen, before, after, xp.empty_like(inputs.g))
         if theta is not None:
+            self.layout.check(g=inputs.g, theta=theta)
             step = step._replace(theta=theta, kept=self.kept(inputs.context))
         kernels, spans = twin(lstm_update, inputs.g), self._spans(1, inputs.g)
         self._execution.map(lambda index: kernels.update(step, spans[index], self._space()), len(spans))
@@ -411,6 +412,7 @@ class LSTM(Optimizer):
 
     def _checked(self, inputs: Inputs) -> Inputs:
         """Return the inputs, h being None where no feature reads it."""
+        self.layout.check(g=inputs.g, h=inputs.h, theta=inputs.theta)
         if self.uses_theta and inputs.theta is None:
             raise InputError(f"{self.name} with this step unit and these features needs theta beside g and h")
         if not self._preprocessing.uses_curvature:

@@ -64,6 +64,26 @@ def test_a_right_layer_of_ones_own_passes():
     assert all(c.passed for c in gradcheck(Square(), (3,)))
 
 
+class Forgetful(FullyConnected):
+    """Gives no derivatives of its biases."""
+
+    def backward(self, *args, **kwargs):
+        g_x, g = super().backward(*args, **kwargs)
+        return g_x, {"w": g["w"]}
+
+    def curvature(self, *args, **kwargs):
+        h_x, h = super().curvature(*args, **kwargs)
+        return h_x, {"w": h["w"]}
+
+    def squared_gradients(self, *args, **kwargs):
+        return {"w": super().squared_gradients(*args, **kwargs)["w"]}
+
+
+def test_a_derivative_that_is_not_given_is_found():
+    failed = {c.name for c in gradcheck(Forgetful(4, 3), (4,)) if not c.passed}
+    assert {"backward", "curvature"} <= failed
+
+
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [

@@ -19,8 +19,9 @@ class LogCosh(NamedTuple):
     y: np.ndarray
 
     @classmethod
-    def random(cls, rng, layout, n_rows):
-        return cls(layout, rng.normal(size=(n_rows, layout.n_coordinates)), rng.normal(size=n_rows))
+    def random(cls, rng, layout, n_rows, dtype=np.float64):
+        w, y = rng.normal(size=(n_rows, layout.n_coordinates)), rng.normal(size=n_rows)
+        return cls(layout, w.astype(dtype), y.astype(dtype))
 
     def evaluate(self, theta, batch, wants_h):
         w, m = self.w[batch], len(self.w[batch])

@@ -27,7 +27,7 @@ class Run:
     def __init__(self, name="slstm", optimizee=None, threads=1, dtype=np.float64, settings=None, **joint):
         rng = np.random.default_rng(0)
         optimizer = make_optimizer(name, LAYOUT, Execution(threads=threads, chunk=8), **(settings or {}))
-        sound = LogCosh.random(rng, LAYOUT, n_rows=50)
+        sound = LogCosh.random(rng, LAYOUT, n_rows=50, dtype=dtype)
         self.optimizee = sound if optimizee is None else optimizee
         self.learner = JointLearner(
             optimizer, **{"unroll_length_steps": 5, "meta_learning_rate": 0.01} | joint
@@ -245,7 +245,16 @@ def test_what_is_long_beyond_single_precision_when_squared_is_clipped_too(cupy, 
 
 
 @pytest.mark.parametrize(
-    "joint", [{"unroll_length_steps": 0}, {"meta_learning_rate": 0.0}, {"clip_norm": -1.0}]
+    "joint",
+    [
+        {"unroll_length_steps": 0},
+        {"unroll_length_steps": 1.5},
+        {"n_steps": -3},
+        {"batch_size": 0},
+        {"n_samples": 2.5},
+        {"meta_learning_rate": 0.0},
+        {"clip_norm": -1.0},
+    ],
 )
 def test_bad_settings_are_refused(joint):
     with pytest.raises(InputError):

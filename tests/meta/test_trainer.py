@@ -356,6 +356,8 @@ def test_impossible_settings_are_refused(distribution):
             MetaSettings(least_horizon_steps=least)
     with pytest.raises(InputError, match="unknown meta-loss 'lost'"):
         MetaSettings(meta_loss="lost")
+    with pytest.raises(InputError, match="unknown learned optimizer 'adam'"):
+        MetaSettings(optimizer="adam", optimizer_settings={})
     with pytest.raises(InputError, match="does not go with the curvature basis"):
         MetaSettings(random_scaling=1.0, optimizer_settings={"basis": "kronecker"})
     with pytest.raises(InputError, match="n_episodes must be at least 1"):

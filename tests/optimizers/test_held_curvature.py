@@ -8,7 +8,7 @@ from network_tasks import N, Task, enlivened, make
 from networks_of_all_kinds import draw_batch
 
 from l2lnp.errors import InputError
-from l2lnp.optimizers import Context, HeldCurvature, make_optimizer, settings_of
+from l2lnp.optimizers import Context, HeldCurvature, InBasis, make_optimizer, settings_of
 
 
 def steps(optimizer, task, theta, n_steps):
@@ -68,6 +68,15 @@ def test_settings_make_the_same_optimizer_again():
     assert make_optimizer("slstm", layout, **settings_of(held)) == held
     assert (held.schedule, held.weight_decay) == ("cosine", 0.1)
     assert not isinstance(make_optimizer("slstm", layout, curvature_every=1), HeldCurvature)
+
+
+def test_made_by_hand_it_has_the_schedule_and_the_weight_decay_of_the_one_inside():
+    layout = Task.of("fully_connected").layout
+    inner = make_optimizer("sou", layout, schedule="cosine", weight_decay=0.3)
+    context = Context(step=3, n_steps=8, batch_size=10, n_samples=20)
+    for around in (HeldCurvature(layout, inner), InBasis(layout, inner)):
+        assert around.kept(context) == inner.kept(context) < 1
+        assert around.scheduled(context) == inner.scheduled(context) < 1
 
 
 def test_what_cannot_be_is_refused_in_one_sentence():

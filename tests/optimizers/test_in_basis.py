@@ -286,6 +286,13 @@ def test_an_update_before_the_basis_is_formed_is_refused():
         optimizer.update(enlivened(optimizer), optimizer.init_state(theta), Inputs(1.0, theta, None))
 
 
+def test_gradients_of_another_length_are_refused():
+    optimizer = make_optimizer("soap", Layout.of_vector(5))
+    g, theta = np.ones(6), np.ones(5)
+    with pytest.raises(InputError, match="g must be a vector of 5 parameters, not"):
+        optimizer.update(optimizer.init_phi(None), optimizer.init_state(theta), Inputs(1.0, g, None))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("in_basis", ["coordinates", "kronecker"])
 def test_settings_make_the_same_optimizer_again(name, in_basis):

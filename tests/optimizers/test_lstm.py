@@ -178,6 +178,18 @@ def test_arguments_are_left_as_they_are():
     optimizer.unroll_adjoint(phi, state, steps, a_u, a_state)
 
 
+def test_arrays_that_do_not_go_together_are_refused():
+    lstm = LSTM(LAYOUT)
+    phi, state, (step,), _, _ = problem(lstm, 1)
+    theta = np.ones(step.g.size + 1)
+    with pytest.raises(InputError, match=f"theta must be a vector of {step.g.size} parameters, not"):
+        lstm.step(phi, state, step, theta)
+    with pytest.raises(InputError, match="g and theta must be of one dtype, not float64 and float32"):
+        lstm.step(phi, state, step, theta[1:].astype(np.float32))
+    with pytest.raises(InputError, match="g must be a vector"):
+        lstm.update(phi, state, step._replace(g=theta))
+
+
 def test_the_lstm_needs_no_h_and_the_slstm_says_that_it_does():
     lstm, slstm = LSTM(LAYOUT), SLSTM(LAYOUT)
     phi, state, (step,), (a_u,), a_state = problem(lstm, 1)
