@@ -20,13 +20,13 @@ class Cache:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self, job: Job, key: str) -> Result | None:
-        """Return the part of the stored result that ``job`` asks for; None if there is none to be read."""
+    def read(self, key: str) -> Result | None:
+        """Return the stored result; None if there is none to be read."""
         path = self._file(key)
         if not path.exists():
             return None
         try:
-            return read_sealed(path, "result of a job", _take).of(job)
+            return read_sealed(path, "result of a job", _take)
         except InputError:
             return None  # computed again, and written over
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -67,8 +66,12 @@ class Runner:
         """
         cache = Cache(self.cache)
         keys = [job.key() for job in jobs]
-        found = {key: cache.read(_joined(jobs, keys, key), key) for key in dict.fromkeys(keys)}
-        missing = {key: _joined(jobs, keys, key) for key, result in found.items() if result is None}
+        asked: dict[str, Job] = {}
+        for key, job in zip(keys, jobs, strict=True):
+            asked[key] = asked[key].joined(job) if key in asked else job
+        found = {key: cache.read(key) for key in asked}
+        missing = {key: job for key, job in asked.items() if not _has(found[key], job)}
+        missing = {key: _kept(found[key], job) for key, job in missing.items()}
         longest_first = dict(sorted(missing.items(), key=lambda item: -item[1].settings.steps))
         meter = _Meter(what, longest_first)
         for key, result in self._run_missing(longest_first):
@@ -110,8 +113,18 @@ class Runner:
                 pool.shutdown(cancel_futures=True)
 
 
-def _joined(jobs: Sequence[Job], keys: Sequence[str], key: str) -> Job:
-    return reduce(Job.joined, (job for job, k in zip(jobs, keys, strict=True) if k == key))
+def _has(result: Result | None, job: Job) -> bool:
+    return result is not None and result.of(job) is not None
+
+
+def _kept(result: Result | None, job: Job) -> Job:
+    """Return ``job``, made to give again what the stored ``result`` has, which it replaces."""
+    if result is None:
+        return job
+    settings = replace(job.settings, steps=max(job.settings.steps, len(result.losses)))
+    return replace(
+        job, settings=settings, evaluate_at=tuple(sorted({*job.evaluate_at, *result.evaluated_at}))
+    )
 
 
 def _part(result: Result | None, job: Job) -> Result:

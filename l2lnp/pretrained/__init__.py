@@ -51,15 +51,14 @@ class LearnedOptimizer:
             If one is missing or of another shape.
         """
         found = {}
-        groups = sorted({key.partition("/")[0] for key in self.phi})
         for key, wanted in template.items():
             needed, _, path = key.partition("/")
-            group = needed if needed in groups else RELATED.get(needed, needed)
+            group = self._group(needed)
             own = f"{group}/{path}"
-            if group not in groups:
+            if group not in self._groups:
                 raise InputError(
                     f"this network needs an LSTM '{needed}', but the learned optimizer has only: "
-                    f"{', '.join(groups)}; take one with an LSTM for each kind of layer, such as slstm"
+                    f"{', '.join(self._groups)}; take one with an LSTM for each kind of layer, such as slstm"
                 )
             if own not in self.phi:
                 raise InputError(f"the learned optimizer lacks {own}: its file is not whole, take another")
@@ -70,14 +69,24 @@ class LearnedOptimizer:
             found[key] = self.phi[own].astype(wanted.dtype)
         return found
 
+    @property
+    def _groups(self) -> list[str]:
+        return sorted({key.partition("/")[0] for key in self.phi})
+
+    def _group(self, needed: str) -> str:
+        return needed if needed in self._groups else RELATED.get(needed, needed)
+
     def for_each_layer(self, layout: Layout) -> LearnedOptimizer:
-        """Return it with an LSTM of its own for each layer, copied from that of the layer's kind."""
+        """Return it with an LSTM of its own for each layer, copied from that of the layer's kind.
+
+        A kind that it has never met gets the LSTM of the most similar one (`RELATED`).
+        """
         of_kinds = dict.fromkeys((str(t.layer), t.kind) for t in layout.tensors)
         phi = {
             f"{layer}/{key.partition('/')[2]}": value
             for layer, kind in of_kinds
             for key, value in self.phi.items()
-            if key.partition("/")[0] == kind
+            if key.partition("/")[0] == self._group(kind)
         }
         return replace(self, settings={**self.settings, "per": "layer"}, phi=phi)
 

@@ -95,6 +95,13 @@ def read_description(text: str, source: str) -> Mapping[str, Any]:
             raise InputError(f"{source}: at least one [[{part}]] needs a weight above 0")
     if not all("name" in each for each in table["data"]):
         raise InputError(f"{source}: each [[data]] needs the name of a data set")
+    for network in table["network"]:
+        in_vain = sorted(network.keys() - {"name", "weight"}) if "name" in network else []
+        if in_vain:
+            raise InputError(
+                f"{source}: the [[network]] '{network['name']}' has a description of its own: "
+                f"leave out {', '.join(in_vain)}"
+            )
     if "batch_sizes" not in table:
         raise InputError(f"{source}: needs batch_sizes, {_SIZES.words}")
     return table

@@ -282,6 +282,10 @@ def test_random_scaling_changes_the_units_and_not_the_function(distribution):
         (TINY.replace("= 0.2", "= nan"), "initial_log_scale must be a number from 0 to 20, not nan"),
         (TINY.replace("= 0.2", "= 1e4"), "initial_log_scale must be a number from 0 to 20, not 10000"),
         (TINY.replace('name = "digits"', ""), r"each \[\[data\]\] needs the name of a data set"),
+        (
+            TINY + 'name = "small"',
+            r"\[\[network\]\] 'small' has a description of its own: leave out channels, convolutions",
+        ),
         ("data = [3]", r"data must be \[\[tables\]\], not \[3\]"),
     ],
 )

@@ -76,6 +76,16 @@ def test_an_lstm_that_is_not_whole_is_not_completed_by_that_of_a_similar_kind():
         per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
 
 
+def test_each_layer_begins_with_the_lstm_of_its_kind_or_the_most_similar_one():
+    per_kind = learned(optimizer_for("small", per="kind"))
+    optimizer = optimizer_for("row-lstm")
+    fitted = per_kind.for_each_layer(optimizer.layout).fitted(optimizer.init_phi(np.random.default_rng(0)))
+    assert {kind for kind, _ in optimizer.layout.layers.values()} == {"lstm", "fully_connected"}
+    for key, value in fitted.items():
+        path = key.partition("/")[2]
+        np.testing.assert_array_equal(value, per_kind.phi[f"fully_connected/{path}"])
+
+
 def test_a_kind_of_layer_never_met_gets_the_lstm_of_the_most_similar_one():
     per_kind = learned(optimizer_for("small", per="kind"))
     fitted = per_kind.fitted(optimizer_for("row-lstm", per="kind").init_phi(np.random.default_rng(0)))
