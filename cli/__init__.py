@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if sys.stdout is None:  # closed by whoever started the process
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # so that no file takes its number
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         code = commands.main(arguments, prog_name="l2lnp", standalone_mode=False)
         sys.stdout.flush()
     except InputError as error:
@@ -88,6 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code or 0)
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raise `InputError` unless all is UTF-8: names stand in files that are, and are shown."""
+    for text in arguments:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{text!r} is not in UTF-8: rename the file or folder") from None
+
+
 def _drop_output() -> None:
     """Send what is left of the output nowhere, so that Python does not fail on it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,8 +108,8 @@ def _say_memory(error: MemoryError) -> int:
         return _say(f"not enough memory: {error}", FAILURE)
     reason = "; ".join([str(error).rstrip("."), *getattr(error, "__notes__", ())])
     return _say(
-        f"not enough GPU memory: {reason[:1].lower()}{reason[1:]}; lower --batch-size, for a learned "
-        "optimizer --unroll-length too, take a smaller network, or use --backend numpy",
+        f"not enough GPU memory: {reason[:1].lower()}{reason[1:]}; lower --batch-size, or what is "
+        "kept of a learned optimizer's steps (--unroll-length, --truncation), or use --backend numpy",
         BAD_INPUT,
     )
 

@@ -51,6 +51,12 @@ def command(learned: tuple[str, ...], modes: tuple[str, ...] | None, **options: 
     in_basis = own in BASIS_MODES
     chosen = () if modes == ("none",) else modes or tuple(m for m in MODES if (m in BASIS_MODES) == in_basis)
     for mode in chosen:
+        if mode in MODES and (mode in BASIS_MODES) != in_basis:
+            raise InputError(
+                f"--modes: '{mode}' is not for {first.name}, which is in "
+                f"{'the curvature basis' if in_basis else 'coordinates'}: give another --learned first, "
+                f"or take one of: {', '.join(m for m in MODES if (m in BASIS_MODES) == in_basis)}"
+            )
         check_basis(mode, in_basis)
     asked = [
         first,

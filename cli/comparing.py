@@ -13,6 +13,7 @@ from l2lnp.cli.bench import Listed
 from l2lnp.cli.experiment_options import shown_runner
 from l2lnp.cli.settings_options import asked_basis
 from l2lnp.errors import InputError
+from l2lnp.files import check_folder
 
 if TYPE_CHECKING:
     from l2lnp.experiments.comparison import Comparison
@@ -150,6 +151,7 @@ def compare_and_report(
     command = this_command()
     out = out or _folder(f"{name}-{data}-{network}", command)
     _refuse_another(out, command)
+    check_folder(out)
     title = title or default_title or f"{data}, {network} network, batch {options['batch_size']}"
     comparison = _run(title, learned, optimizers, **options)
     comparison.about["clock"] = clock or "wall"
@@ -194,7 +196,7 @@ def _refuse_another(out: Path, command: Mapping[str, Any]) -> None:
     from l2lnp.experiments.results import holds_another
 
     if holds_another(out, command):
-        raise InputError(f"{out} holds the results of another comparison: choose another --out, or remove it")
+        raise InputError(f"{out} holds another comparison, or a run: choose another --out, or remove it")
 
 
 def _run(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,9 +209,21 @@ def _settings(given: dict[str, Any]) -> MetaSettings:
         curvature = curvature or learned.curvature
     if curvature is not None and not OPTIMIZERS[name].uses_curvature:
         raise InputError(f"--curvature does not apply to {name}, which uses gradients alone")
-    return MetaSettings(
-        optimizer=name, optimizer_settings=inner, curvature=curvature or MetaSettings.curvature, **given
-    )
+    with _named_as_options():
+        return MetaSettings(
+            optimizer=name, optimizer_settings=inner, curvature=curvature or MetaSettings.curvature, **given
+        )
+
+
+@contextmanager
+def _named_as_options() -> Iterator[None]:
+    """Let the sentence of an `InputError` that begins with a setting's name begin with its option."""
+    options = {p.name: p.opts[0] for p in click.get_current_context().command.params}
+    try:
+        yield
+    except InputError as error:
+        name, *rest = str(error).split(" ", 1)
+        raise InputError(" ".join([options.get(name, name), *rest])) from None
 
 
 def _run(

@@ -96,7 +96,7 @@ backend_option = click.option(  # of commands that have no `TrainSettings`; "aut
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Return the values of ``--optimizer-setting NAME=VALUE``, each a TOML value; a text needs no quotes."""
-    from l2lnp.runs.settings import parse_assignment
+    from l2lnp.runs.settings import collected, parse_assignment
 
     found = []
     for text in texts:
@@ -104,7 +104,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
         if assignment is None:
             raise InputError(f"--optimizer-setting must be NAME=VALUE, not {text!r}")
         found.append(assignment)
-    return dict(found)
+    return collected(found)
 
 
 def asked_basis(options: dict[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     "--curvature",
     type=Name(known_names("curvature")),
     help="How the second derivatives h are computed, for sou and slstm; ekfac in the curvature basis, all "
-    "others in coordinates.",
+    "others in coordinates: with one of them slstm is the file slstm-coordinates.",
 )
 @setting("--curvature-every", type=int, help="Steps between two looks at h, which is held in between.")
 @setting(
@@ -220,11 +220,12 @@ def _headline(run: Run) -> str:
     s, dataset, task = run.settings, run.problem.dataset, run.problem.task
     sizes = " x ".join(map(str, dataset.image_shape))
     n_train, n_test = (dataset.split(name).n_samples for name in ("train", "test"))
+    file = "" if s.pretrained in (None, s.optimizer) else f" ({s.pretrained})"
     how = {True: ", learned jointly", False: ", frozen", None: ""}[s.joint]
     return (
         f"{dataset.name}: {n_train:,} training and {n_test:,} test pictures of {sizes}\n"
         f"network {Path(s.network).stem}: {task.layout.n_coordinates:,} parameters; "
-        f"optimizer {s.optimizer}{how}; {s.backend}, {s.dtype}, threads {s.threads}"
+        f"optimizer {s.optimizer}{file}{how}; {s.backend}, {s.dtype}, threads {s.threads}"
     )
 
 

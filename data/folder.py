@@ -7,6 +7,7 @@ Labels are the places of the class names in their sorted order.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,16 @@ def list_folder(path: Path) -> PictureSet:
     if used != "test":
         pictures.notes.append(f"the pictures in {used} become the group test")
     pictures.notes += [f"the pictures in {name} are not used" for name in splits]
+    if empty := _empty_folders(path):
+        pictures.notes.append(f"{len(empty)} empty folders are no classes, the first: {empty[0]!r}")
     return pictures
+
+
+def _empty_folders(path: Path) -> list[str]:
+    """Return the folders in ``path``, if it is one, that nothing is in."""
+    return sorted(
+        os.path.relpath(folder, path) for folder, inner, files in os.walk(path) if not (inner or files)
+    )
 
 
 def _without_splits(path: Path, entries: Sequence[Entry]) -> tuple[Pictures, list[Entry]]:

@@ -115,9 +115,9 @@ def import_dataset(
         )
     if known.read is None:
         raise InputError(f"data set '{name}' is bundled: there is nothing to import")
-    if options.size is not None or options.grey:
+    if options.size is not None or options.grey or options.skip_bad:
         raise InputError(
-            f"the pictures of '{name}' are not resized or made grey: leave --size and --grey out"
+            f"the pictures of '{name}' need no decoding: leave --size, --grey and --skip-bad out"
         )
     if options.test_share is not None:
         raise InputError(f"'{name}' has test pictures: leave --test-share out")

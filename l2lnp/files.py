@@ -47,6 +47,15 @@ def check_place(path: Path) -> None:
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
 
 
+def check_folder(path: Path) -> None:
+    """Raise `InputError` if ``path`` is no folder to write into, and none can be made: before long work."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write into {path}: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {path}: {there} is not open to you")
+
+
 def make_folder(path: Path) -> None:
     """Make the folder ``path``, unless it is there; raise `InputError` if that cannot be."""
     try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from l2lnp.errors import InputError
 from l2lnp.experiments.job import Job, Result
-from l2lnp.files import cannot
+from l2lnp.files import make_folder
 from l2lnp.sealed import read_sealed, write_sealed
 
 
@@ -32,10 +32,7 @@ class Cache:
 
     def write(self, job: Job, key: str, result: Result) -> None:
         """Store ``result``, in one step."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot("make the folder", self.path, error) from error
+        make_folder(self.path)
 
         def fill(file: h5py.File) -> None:
             file.attrs["identity"] = json.dumps(job.identity(), sort_keys=True)

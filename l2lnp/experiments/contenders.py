@@ -11,7 +11,7 @@ from l2lnp.errors import InputError, unknown_name
 from l2lnp.files import read_file
 from l2lnp.optimizers import OPTIMIZERS, check_axes, check_settings, default_settings
 from l2lnp.pretrained import RANDOM, find_learned_file, load_learned_optimizer
-from l2lnp.runs.settings import TrainSettings, parse_assignment
+from l2lnp.runs.settings import TrainSettings, collected, parse_assignment
 
 OWN_SETTINGS = frozenset(  # of a run, that contenders may differ in
     {"curvature", "unroll_length_steps", "meta_learning_rate", "clip_norm", "second_derivatives"}
@@ -58,7 +58,7 @@ def find_baseline(name: str) -> Baseline:
     if own not in CONTENDERS:
         raise unknown_name("contender", own, CONTENDERS)
     baseline = CONTENDERS[own]
-    settings = dict(_assignment("--optimizers", part) for part in parts)
+    settings = collected(_assignment("--optimizers", part) for part in parts)
     tuned = sorted(settings.keys() & baseline.start.keys())
     if tuned:
         raise InputError(f"--optimizers: '{tuned[0]}' in '{name}' is tuned: leave it out")
@@ -118,7 +118,7 @@ class Learned(NamedTuple):
         if not (equals and name and file):
             raise InputError(f"--learned must be NAME=FILE[:joint][:SETTING=VALUE], not '{text}'")
         joint = "joint" in parts
-        settings = dict(_assignment("--learned", part) for part in parts if part != "joint")
+        settings = collected(_assignment("--learned", part) for part in parts if part != "joint")
         shared = sorted((settings.keys() & vars(TrainSettings()).keys()) - OWN_SETTINGS)
         if shared:
             raise InputError(
@@ -201,7 +201,8 @@ def in_basis(
     if refresh and not any(of_names + of_learned):
         option = refresh[0].replace("_", "-")
         raise InputError(
-            f"--{option}: no contender is in the curvature basis; --basis kronecker is one way there"
+            f"--{option} would change nothing: every contender says it itself, or is not in the curvature "
+            "basis (--basis kronecker is one way there)"
         )
     suffixes = ("".join(f":{key}={value}" for key, value in own.items()) for own in of_names)
     return (

@@ -17,7 +17,7 @@ from l2lnp.errors import InputError
 from l2lnp.experiments.comparison import Comparison, Row
 from l2lnp.experiments.contenders import check_name
 from l2lnp.experiments.tuned import Tuned
-from l2lnp.files import cannot, read_text, replace_file
+from l2lnp.files import make_folder, read_text, replace_file
 
 FORMAT = 1
 TABLES = ("seeds", "curves", "errors")
@@ -48,10 +48,7 @@ _SEED = _Number(int, low=-inf)
 
 def write_results(folder: Path, comparison: Comparison) -> None:
     """Write the numbers of a comparison into ``folder``."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot("make the folder", folder, error) from error
+    make_folder(folder)
     for name in TABLES:
         # the page is made of the seeds, and made again from this file: with digits to spare
         style = ".12g" if name == "seeds" else ".6g"
@@ -61,13 +58,13 @@ def write_results(folder: Path, comparison: Comparison) -> None:
 
 
 def holds_another(folder: Path, command: Mapping[str, Any]) -> bool:
-    """Return whether ``folder`` holds results, and not of ``command`` (`comparison.this_command`).
+    """Return whether ``folder`` holds a run, or results of another command than ``command``.
 
-    The checksum was not always told.
+    As `comparison.this_command` gives it; the checksum was not always told.
     """
     path = folder / "comparison.json"
     if not path.exists():
-        return False
+        return (folder / "config.toml").exists()
     try:
         found = json.loads(read_text(path))
         checksums = {about["command_sha256"] for about in (found, command) if "command_sha256" in about}
@@ -89,6 +86,8 @@ def read_results(folder: Path) -> Comparison:
     text, *tables = (read_text(folder / name) for name in ("comparison.json", *(f"{t}.csv" for t in TABLES)))
     try:
         about = json.loads(text)
+        if type(about) is not dict or "format" not in about:
+            raise ValueError("comparison.json does not say its format")
         if about.pop("format") == FORMAT:
             _check_about(about)
             rows = [_from_csv(name, table, about) for name, table in zip(TABLES, tables, strict=True)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from l2lnp.errors import InputError
 from l2lnp.experiments.contenders import checksum
 from l2lnp.experiments.job import loaded, network_text
-from l2lnp.files import cannot
+from l2lnp.files import make_folder
 from l2lnp.networks import NetworkFile
 from l2lnp.pretrained import LearnedOptimizer, load_learned_optimizer, save_learned_optimizer
 from l2lnp.tree import Layout
@@ -60,9 +60,6 @@ def file_by_kind(name_or_path: str, layout: Layout, folder: Path) -> str:
     if mapped is learned:
         return name_or_path
     path = folder / f"by-kind-{checksum(name_or_path)[:16]}.h5"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot("make the folder", folder, error) from error
+    make_folder(folder)
     save_learned_optimizer(path, mapped)
     return str(path)

@@ -28,6 +28,7 @@ from l2lnp.meta.settings import MetaSettings
 from l2lnp.meta.trainer import MetaTrainer, Progress, Report
 from l2lnp.pretrained import LearnedOptimizer, save_learned_optimizer
 from l2lnp.runs.folder import RunFolder, create_run_folder
+from l2lnp.runs.settings import toml_line
 from l2lnp.sealed import read_sealed, read_tree, write_sealed, write_tree
 from l2lnp.tasks.distribution import Distribution
 from l2lnp.version import VERSION
@@ -212,16 +213,10 @@ def _config(trainer: MetaTrainer) -> str:
     }
     if distribution.data_dir is not None:
         values["data_dir"] = str(distribution.data_dir.absolute())
-    lines = [_toml(name, value) for name, value in values.items() if value is not None]
+    lines = [toml_line(name, value) for name, value in values.items() if value is not None]
     for title, table in tables.items():
-        lines += ["", f"[{title}]", *(_toml(name, value) for name, value in table.items())]
+        lines += ["", f"[{title}]", *(toml_line(name, value) for name, value in table.items())]
     return "\n".join([*lines, ""])
-
-
-def _toml(name: str, value: Any) -> str:
-    is_bare = name.isascii() and name.isidentifier()
-    key, text = (json.dumps(each, ensure_ascii=False) for each in (name, value))
-    return f"{name if is_bare else key} = {text}"
 
 
 def as_line(progress: Progress, report: Report) -> dict[str, Any]:

@@ -121,6 +121,10 @@ def pose(
         dataset = load_data(settings)
     for split in ("train", "test"):
         dataset.split(split)  # refuses one without pictures
+    if len(dataset.class_names) < 2:
+        raise InputError(
+            f"the pictures of {dataset.name} are all of one class: there is nothing to tell apart"
+        )
     _check_padding(settings.crop_padding, dataset)
     subject = describe(settings, dataset, network_file)
     task = Classification(subject.network(), settings.curvature, settings.execution, settings.seed)

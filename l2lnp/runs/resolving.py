@@ -61,13 +61,11 @@ def _pretrained_by_default(given: Mapping[str, Any]) -> dict[str, Any]:
     if not is_learned or "pretrained" in given:
         return {}
     own = given.get("optimizer_settings", {})
-    in_coordinates = (
-        own.get("basis") == "coordinates"
-        or own.get("curvature_every", 1) != 1
-        or (
-            OPTIMIZERS[name].uses_curvature and "curvature" in given and given["curvature"] not in BASIS_MODES
-        )
-    )
+    if "basis" in own:
+        in_coordinates = own["basis"] == "coordinates"
+    else:
+        mode = given.get("curvature") if OPTIMIZERS[name].uses_curvature else None
+        in_coordinates = own.get("curvature_every", 1) != 1 or mode not in (None, *BASIS_MODES)
     file = f"{name}-coordinates" if in_coordinates else name
     return {"pretrained": file if file in pretrained_names() else RANDOM}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
@@ -83,11 +83,15 @@ class TrainSettings:
 
 
 def _lines(settings: Mapping[str, Any]) -> str:
-    # JSON's texts, numbers, lists, true and false are TOML's as well
-    texts = {
-        name: json.dumps(value, ensure_ascii=False) for name, value in settings.items() if value is not None
-    }
-    return "".join(f"{name} = {text}\n" for name, text in texts.items())
+    return "".join(f"{toml_line(name, value)}\n" for name, value in settings.items() if value is not None)
+
+
+def toml_line(name: str, value: Any) -> str:
+    """Return ``name = value`` in TOML, for texts, numbers, lists, true and false."""
+    # which JSON writes alike, but for the one control character that it leaves as it is
+    key, text = (json.dumps(each, ensure_ascii=False).replace("\x7f", "\\u007f") for each in (name, value))
+    is_bare = name.isascii() and name.isidentifier()
+    return f"{name if is_bare else key} = {text}"
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -166,6 +170,18 @@ def full_path(name: str, value: Any) -> Any:
     is_path = name == "data_dir" or value.endswith((".h5", ".hdf5", ".toml")) or "/" in value or "\\" in value
     is_folder = name == "pretrained" and value not in (*pretrained_names(), RANDOM) and Path(value).is_dir()
     return str(Path(value).absolute()) if is_path or is_folder else value
+
+
+def collected(assignments: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return settings by name; raise `InputError` if one is given twice."""
+    found: dict[str, Any] = {}
+    for name, value in assignments:
+        if name in found:
+            raise InputError(
+                f"the setting {name} is given twice, as {found[name]} and {value}: leave one out"
+            )
+        found[name] = value
+    return found
 
 
 def parse_assignment(text: str) -> tuple[str, Any] | None:

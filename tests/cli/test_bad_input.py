@@ -56,6 +56,7 @@ def refused(capsys, *arguments):
             "--weight-decay 0.0 and --optimizer-setting weight_decay=0.5 contradict each other",
         ),
         (["train", "--weight-decay", "nan"], "weight_decay must be"),
+        (["train", "--network", "net\udcff.toml"], "'net\\udcff.toml' is not in UTF-8: rename the file"),
         (["train", "--data", "digit"], "unknown data set 'digit': did you mean 'digits'"),
         (["train", "--data", "mnist"], "--data-dir"),
         (["train", "--data", "none.h5"], "none.h5"),

@@ -99,7 +99,7 @@ def test_too_little_memory_is_told_with_the_way_out(capsys, cupy, monkeypatch):
     assert ended.err == (
         "l2lnp: not enough GPU memory: out of memory allocating 1,024 bytes (allocated so far: 512 bytes); "
         "this run needs about 2 MB: 1 MB for the parameters, 0 MB for a mini-batch; "
-        "lower --batch-size, for a learned optimizer --unroll-length too, take a smaller network, "
+        "lower --batch-size, or what is kept of a learned optimizer's steps (--unroll-length, --truncation), "
         "or use --backend numpy\n"
     )
     assert not (Path("run")).exists()

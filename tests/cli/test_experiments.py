@@ -142,8 +142,18 @@ def test_nothing_is_written_over_another_comparison(capsys, folder, undrawn, mon
     for words in (["--seeds", "4"], ["--from", "runs/compare-digits-small-2"]):
         before, ended = numbers(), compared(*words, "--out", "runs/compare-digits-small-1")
         assert ended.code == 2
-        assert "runs/compare-digits-small-1 holds the results of another comparison: choose" in ended.err
+        assert "runs/compare-digits-small-1 holds another comparison, or a run: choose" in ended.err
         assert numbers() == before
+
+
+def test_no_comparison_is_written_into_the_folder_of_a_run(capsys, folder, undrawn):
+    assert l2lnp(capsys, "train", "--optimizer", "adam", "--steps", "2", "--out", "run").code == 0
+    assert l2lnp(capsys, *COMPARE, "--optimizers", "none", "--out", "compared").code == 0
+    for words in ([*COMPARE], ["compare", "--from", "compared"]):
+        ended = l2lnp(capsys, *words, "--out", "run")
+        assert ended.code == 2
+        assert "run holds another comparison, or a run: choose another --out" in ended.err
+    assert not (folder / "run" / "comparison.json").exists()
 
 
 def test_files_of_one_name_in_two_folders_are_not_taken_for_one(capsys, folder, undrawn, monkeypatch):
@@ -319,7 +329,14 @@ def test_pretrained_lists_and_describes(capsys):
         (["tune", "--steps", "0"], "one step or more"),
         (["ablate", "--learned", "a=random-lstm"], "has no h to take away"),
         (["ablate", "--modes", "exat"], "unknown curvature mode 'exat'"),
-        (["ablate", "--modes", "ekfac"], "'ekfac' is of the curvature basis"),
+        (["ablate", "--modes", "ekfac"], "'ekfac' is not for slstm-coordinates, which is in coordinates"),
+        (["ablate", "--learned", "a=slstm:curvature=ekfac", "--modes", "exact"], "take one of: ekfac"),
+        (["compare", "--learned", "a=slstm:decay=0.5:decay=0.6"], "decay is given twice, as 0.5 and 0.6"),
+        (["tune", "--optimizers", "adam:weight_decay=1:weight_decay=2"], "weight_decay is given twice"),
+        (
+            ["compare", "--out", "/dev/null/results"],
+            "cannot write into /dev/null/results: /dev/null is a file",
+        ),
         (["ablate", "--learned", "a=slstm"], "a has no h to take away"),
         (["pretrained", "slmt"], "unknown learned optimizer 'slmt'"),
     ],

@@ -153,7 +153,7 @@ def test_own_network_and_pretrained_checkpoint(capsys, folder):
         capsys, "train", *SHORT, "--network", "row-lstm", "--frozen", "--pretrained", "one/checkpoint.h5"
     )
     assert ended.code == 0
-    assert "optimizer slstm, frozen" in ended.out
+    assert f"optimizer slstm ({folder / 'one' / 'checkpoint.h5'}), frozen" in ended.out
     (folder / "net.toml").unlink()  # the run does not need it any more
     assert l2lnp(capsys, "evaluate", "one").code == 0
     assert l2lnp(capsys, "train", "--resume", "one", "--steps", "15").code == 0

@@ -154,8 +154,9 @@ def test_imports_arrays(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mnist", {"size": 32}, "leave --size and --grey out"),
-        ("mnist", {"grey": True}, "leave --size and --grey out"),
+        ("mnist", {"size": 32}, "leave --size, --grey and --skip-bad out"),
+        ("mnist", {"grey": True}, "leave --size, --grey and --skip-bad out"),
+        ("mnist", {"skip_bad": True}, "leave --size, --grey and --skip-bad out"),
         ("mnist", {"test_share": 0.1}, "has test pictures: leave --test-share out"),
         ("digits", {}, "bundled: there is nothing to import"),
         ("folder", {"size": 0}, "--size is 0: choose from 1 to 4096"),

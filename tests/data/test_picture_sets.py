@@ -234,6 +234,14 @@ def test_every_file_that_is_left_out_is_counted(tmp_path, name):
     ]
 
 
+def test_empty_folders_are_told(tmp_path):
+    write_tree(tmp_path, {"train/cat/1.png": b"1", "test/cat/2.png": b"2"})
+    for name in ("train/dog", "test/dog"):
+        (tmp_path / name).mkdir()
+    notes = list_folder(tmp_path).notes
+    assert notes == ["2 empty folders are no classes, the first: 'test/dog'"]
+
+
 def test_a_folder_whose_name_cannot_be_shown(tmp_path):
     pictures = list_folder(write_tree(tmp_path / "a\udcff", {"train/cat/1.png": b"1"}))
     assert (pictures.name, pictures.provenance) == ("folder", "own pictures, from the folder folder")

@@ -242,6 +242,14 @@ def test_what_comparison_json_cannot_say_is_refused(comparison, tmp_path, key, v
             read_results(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["5", "[]", "{}", "null"])
+def test_what_is_no_description_at_all_is_refused(comparison, tmp_path, text):
+    write_results(tmp_path, comparison)
+    (tmp_path / "comparison.json").write_text(text)
+    with pytest.raises(InputError, match=r"are damaged: comparison\.json does not say its format"):
+        read_results(tmp_path)
+
+
 @pytest.mark.parametrize(
     "tuned", [None, {}, {"4": {}, "25": {}}, {"25": {"learning_rate": 0.1, "loss_on_tuning_seeds": 1.0}}]
 )

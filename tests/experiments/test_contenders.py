@@ -90,5 +90,5 @@ def test_what_is_asked_of_the_basis_reaches_those_it_applies_to(asked, names, le
 
 
 def test_a_refresh_of_no_basis_is_refused():
-    with pytest.raises(InputError, match=r"--basis-every: no contender is in the curvature basis"):
+    with pytest.raises(InputError, match=r"--basis-every would change nothing: every contender says it"):
         in_basis(("adam",), [Learned.parse("a=slstm-coordinates")], {"basis_every": 5})
