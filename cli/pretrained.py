@@ -63,9 +63,15 @@ def _show(name: str, learned: LearnedOptimizer) -> None:
         "sha256": checksum(name),
         "made": first,
         "again by": _command(learned),
+        **({"then set": ", ".join(afterwards)} if (afterwards := _set_afterwards(learned)) else {}),
     }
     click.echo("\n".join(f"{key + ':':14} {value}" for key, value in rows.items()))
     click.echo(f"\n{rest.strip()}")
+
+
+def _set_afterwards(learned: LearnedOptimizer) -> list[str]:
+    """Return the settings that were changed when all was learned; the provenance says so."""
+    return re.findall(r"^(\w+) was set afterwards", learned.provenance, re.MULTILINE)
 
 
 def _command(learned: LearnedOptimizer) -> str:
@@ -89,7 +95,8 @@ def _command(learned: LearnedOptimizer) -> str:
         value = settings.get(option.name)
         if value is not None and value != defaults[option.name]:
             words += [option.opts[0], str(value)]
-    own = {**WITHOUT_LIMIT, **learned.settings}
+    afterwards = _set_afterwards(learned)
+    own = {key: v for key, v in {**WITHOUT_LIMIT, **learned.settings}.items() if key not in afterwards}
     if not settings.get("pretrained"):  # else every setting is named: others would be those of that file
         default = own_settings(learned.name, {})
         usual = {**default, **UNIVERSAL[learned.name]}

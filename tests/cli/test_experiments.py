@@ -285,13 +285,17 @@ def test_pretrained_lists_and_describes(capsys):
     assert "reads g, and h by hesscale\n" in listed.out
     for name, parts in {
         "slstm": ("--tasks wide-mixture --data-dir DATA --pretrained second/slstm.h5", "step_unit=weights"),
-        "slstm-coordinates": ("--pretrained first/slstm-coordinates.h5", "unit_limit=1.5"),
+        "slstm-coordinates": (
+            *("--pretrained first/slstm-coordinates.h5", "unit_limit=1.5"),
+            *("full_width:    128", "then set:      full_width\n"),
+        ),
         # when it was made units had no largest
         "lstm-coordinates": ("--optimizer lstm --episodes 300", "unit_limit=1000000000.0"),
     }.items():
         shown = l2lnp(capsys, "pretrained", name).out
         for part in ("sha256:", "MetaSettings(", "[[data]]", "l2lnp meta-train ", *parts):
             assert part in shown
+        assert "full_width=" not in shown  # of the command
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,17 @@ def test_crop_cuts_the_padded_picture_anywhere():
     assert len({(o == 0).all((1, 2)).tobytes() + (o == 0).all((0, 2)).tobytes() for o in out}) > 10
 
 
+def test_crops_are_the_same_with_and_without_flips():
+    images = np.concatenate([pictures(30), pictures(30)[:, :, ::-1]])
+    crops = Augmentation(crop_padding=2)(images, 1, 2, 60, ALL)
+    both = Augmentation(flip=True, crop_padding=2)(images, 1, 2, 60, ALL)
+    same = [np.array_equal(b, c) for b, c in zip(both, crops, strict=True)]
+    mirrored = [np.array_equal(b, c[:, ::-1]) for b, c in zip(both, crops, strict=True)]
+    assert all(s or m for s, m in zip(same, mirrored, strict=True))
+    assert any(same)
+    assert any(mirrored)
+
+
 def test_nothing_asked_changes_nothing():
     images = pictures()
     np.testing.assert_array_equal(Augmentation()(images, 1, 2, 50, ALL), images)

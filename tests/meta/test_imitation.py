@@ -98,6 +98,17 @@ def test_theta_goes_the_way_of_the_teacher_alone():
     assert (theta != lesson.theta).any()
 
 
+def test_unrolls_go_on_from_one_another():
+    """Two unrolls written out: the state of the first is where the second begins, at its steps."""
+    lesson = Lesson("slstm", "coordinates", schedule="cosine")
+    tape, proposals, lessons, _ = lesson.walk(lesson.phi)
+    distance, _ = imitation_gradient(lesson.optimizer, lesson.phi, tape, proposals, lessons)
+    whole = lesson.imitate(truncation=T).distances
+    assert whole == [pytest.approx(distance)]
+    halves = lesson.imitate(truncation=T // 2, rate=1e-12).distances  # phi as good as stands still
+    assert np.mean(halves) == pytest.approx(distance, rel=1e-6)
+
+
 @pytest.mark.parametrize("in_basis", ["coordinates", "kronecker"])
 def test_it_teaches(in_basis):
     lesson = Lesson("lstm", in_basis)

@@ -10,10 +10,10 @@ from l2lnp.backend import to_host
 from l2lnp.checking import slope
 from l2lnp.errors import DivergedError, InputError
 from l2lnp.execution import Execution
-from l2lnp.meta.joint import MAX_RESTARTS, META_LOSSES, JointLearner, Training, averaged, clipped
+from l2lnp.meta.joint import MAX_RESTARTS, META_LOSSES, JointLearner, Training, adam_step, averaged, clipped
 from l2lnp.meta.unroll import meta_gradient, unroll
 from l2lnp.network import Evaluation
-from l2lnp.optimizers import make_optimizer
+from l2lnp.optimizers import Inputs, make_optimizer
 from l2lnp.tree import Layout
 
 from .optimizees import LogCosh
@@ -234,6 +234,30 @@ def test_clipping():
     v = np.array([3.0, 4.0])
     np.testing.assert_allclose(clipped(v, 1.0), [0.6, 0.8])
     assert clipped(v, 5.0) is v
+
+
+def test_phi_goes_by_adam_along_clipped_gradients():
+    """From the second step on Adam tells a clipped gradient from a long one."""
+    phi, rng = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}, np.random.default_rng(0)
+    gradients = [rng.normal(size=3), 50 * rng.normal(size=3)]
+    vector = np.array([1.0, 2.0, 3.0])
+    adam = make_optimizer("adam", Layout.of_vector(3), learning_rate=0.1)
+    meta, expected = adam.init_state(vector), adam.init_state(vector)
+    for g in gradients:
+        phi, meta = adam_step(phi, meta, {"a": g[:2], "b": g[2:]}, 0.1, 1.0)
+        u, expected = adam.update(
+            {"learning_rate": np.array(0.1)}, expected, Inputs(0.0, g / max(1.0, np.linalg.norm(g)), None)
+        )
+        vector = vector + u
+    np.testing.assert_allclose(np.append(phi["a"], phi["b"]), vector, rtol=1e-12)
+
+
+def test_good_steps_made_elsewhere_forgive_restarts():
+    run = Run(optimizee=Hopeless()).go(MAX_RESTARTS)
+    run.learner.follow(run.training)
+    run.go(MAX_RESTARTS)
+    with pytest.raises(DivergedError):
+        run.go(1)
 
 
 @pytest.mark.parametrize("name", ["numpy", "cupy"])

@@ -12,7 +12,8 @@ import pytest
 from l2lnp.data import load_dataset
 from l2lnp.data.hdf5 import as_text, labels_digest
 from l2lnp.data.loading import bundled_file
-from l2lnp.errors import InputError
+from l2lnp.errors import DivergedError, InputError
+from l2lnp.layers import Conv2D, FullyConnected
 from l2lnp.meta.folder import MetaFolder, as_line
 from l2lnp.meta.joint import JointLearner
 from l2lnp.meta.settings import MetaSettings
@@ -160,6 +161,101 @@ def test_validation_is_of_a_frozen_optimizer_on_pictures_that_training_never_see
             losses.append(report.loss)
         means.append(np.mean(losses))
     assert trainer.validate(phi) == pytest.approx(np.prod(means) ** (1 / len(means)))
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_an_episode_is_joint_learning_as_the_settings_say(distribution, number):
+    settings = replace(SETTINGS, meta_loss="log", clip_norm=0.01, meta_learning_rate=0.02, truncation_steps=2)
+    trainer = MetaTrainer(settings, distribution)
+    before = trainer.start()._replace(episode=number)
+    episode = distribution.draw(settings.seed, number)
+    learner = JointLearner(
+        make_optimizer("slstm", episode.task.layout, **settings.optimizer_settings),
+        unroll_length_steps=2,
+        meta_learning_rate=settings.rate(number),
+        clip_norm=0.01,
+        meta_loss="log",
+        n_steps=10,
+        batch_size=episode.batch_size,
+        n_samples=len(episode.pictures.labels),
+    )
+    training = learner.start(episode.theta, before.phi)
+    for batch in islice(episode.batches(), 11):
+        training, _ = learner.step(training, episode.task, batch)
+    after, _ = trainer.run_episode(before)
+    np.testing.assert_equal((after.phi, after.meta), (training.phi, training.meta))
+
+
+def test_the_best_phi_is_the_one_that_was_validated_best(distribution, monkeypatch):
+    scores = iter([0.5, 0.3, 0.4])
+    monkeypatch.setattr(MetaTrainer, "validate", lambda self, phi: next(scores))
+    trainer = MetaTrainer(replace(SETTINGS, validate_every_episodes=1, n_episodes=3), distribution)
+    ways = [trainer.start()]
+    for _ in range(3):
+        ways.append(trainer.run_episode(ways[-1])[0])
+    assert [way.best_episode for way in ways] == [0, 1, 2, 2]
+    np.testing.assert_equal(ways[3].best_phi, ways[2].phi)
+    assert any((ways[3].best_phi[key] != value).any() for key, value in ways[3].phi.items())
+
+
+def test_a_validation_that_diverges_or_grows_counts_ten(distribution, monkeypatch):
+    trainer = MetaTrainer(SETTINGS, distribution)
+    losses = iter([np.array([2.0, np.nan, 4.0]), np.array([8.0, 1e9, 10.0])])
+    monkeypatch.setattr(trainer, "_train", lambda *_: (None, next(losses)))
+    means = (2 + 10 + 4) / 3, (8 + 10 + 10) / 3
+    assert trainer.validate({}) == pytest.approx(np.prod(means) ** 0.5)
+
+    def diverge(*_):
+        raise DivergedError
+
+    monkeypatch.setattr(trainer, "_train", diverge)
+    assert trainer.validate({}) == pytest.approx(10.0)
+
+
+def drawn_from(text, n=60):
+    distribution = Distribution("tasks.toml", text)
+    return [distribution.draw(5, index) for index in range(n)]
+
+
+def test_what_is_drawn_is_what_the_file_says():
+    """Channels up to the upper end, both counts of convolutions, hidden layers and batch sizes."""
+    episodes = drawn_from(TINY)
+    networks = [episode.task.network for episode in episodes]
+    channels = {layer.n_out for network in networks for layer in network.layers if isinstance(layer, Conv2D)}
+    assert channels == {2, 3}
+    dense = [[each.n_out for each in n.layers if isinstance(each, FullyConnected)] for n in networks]
+    assert {tuple(sizes) for sizes in dense} == {(10,), (4, 10)}
+    assert {sum(isinstance(each, Conv2D) for each in n.layers) for n in networks} == {0, 1}
+    assert {episode.batch_size for episode in episodes} == {16, 32}
+    assert abs(episodes[0].pictures.x.std() - 1) < 1e-5
+
+
+def test_initial_weights_are_scaled_by_up_to_what_the_file_says():
+    plain = drawn_from(TINY.replace("= 0.2", "= 0"), 20)
+    scaled = drawn_from(TINY.replace("= 0.2", "= 1.5"), 20)
+    factors = []
+    for one, other in zip(plain, scaled, strict=True):
+        there = one.theta != 0
+        ratio = other.theta[there] / one.theta[there]
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+        factors.append(np.log(ratio[0]))
+    assert -1.5 <= min(factors) < -0.7
+    assert 0.7 < max(factors) <= 1.5
+
+
+def test_tables_are_drawn_by_their_weights():
+    text = TINY + "weight = 3\n[[network]]\nconvolutions = [0]\nhidden_units = [7]\nweight = 1\n"
+    kinds = [
+        any(isinstance(each, FullyConnected) and each.n_out == 7 for each in episode.task.network.layers)
+        for episode in drawn_from(text, 200)
+    ]
+    assert 0.15 < np.mean(kinds) < 0.35  # 1/4, within three standard deviations
+
+
+def test_a_batch_may_be_all_pictures():
+    n = len(load_dataset("digits").split("train").labels)
+    (episode,) = drawn_from(TINY.replace("[16, 32]", f"[{n}]"), 1)
+    assert len(next(episode.batches()).labels) == n
 
 
 def test_shrinking_averages_pixels(distribution):

@@ -5,6 +5,7 @@ import pytest
 
 from l2lnp.errors import InputError
 from l2lnp.optimizers import OPTIMIZERS, Inputs, make_optimizer
+from l2lnp.optimizers.base import sqrt_adjoint
 from l2lnp.tasks.quadratic import Quadratic
 from l2lnp.tree import Layout
 
@@ -45,6 +46,10 @@ def test_adam():
     expected = -0.1 * G1 / (abs(G1) + 0.01), -0.1 * m2 / (np.sqrt(v2) + 0.01)
     settings = {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.9, "epsilon": 0.01}
     np.testing.assert_allclose(two_updates("adam", **settings), expected)
+
+
+def test_the_adjoint_of_a_root_is_zero_where_it_is():
+    np.testing.assert_array_equal(sqrt_adjoint(np.array([0.0, 2.0]), np.array([3.0, 8.0])), [0.0, 2.0])
 
 
 def test_sou_goes_downhill_where_h_is_negative():

@@ -230,11 +230,12 @@ def test_parts_of_different_runs_are_refused(tmp_path):
         resume(small.folder, small.settings)
 
 
-def test_changed_data_are_refused(tmp_path):
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_changed_data_are_refused(tmp_path, split):
     run = begin_short(tmp_path / "run")
     checkpoint = load_checkpoint(run.folder.checkpoint)
     assert checkpoint.subject == run.problem.subject
-    labels = run.problem.dataset.splits["test"].labels
+    labels = run.problem.dataset.splits[split].labels
     labels[0] += 1
     from l2lnp.runs.problem import fingerprint
 
