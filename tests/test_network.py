@@ -1,6 +1,7 @@
 """The sweep and its adjoint on whole networks."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -309,12 +310,18 @@ def test_layers_of_ones_own_and_large_windows_get_images_in_row_major_order():
         pass
 
     x = np.zeros((1, 8, 8, 2))
-    for pool, is_by_pixel in ((MaxPool2D(2), True), (Own(2), False), (MaxPool2D(4), False)):
+    for pool, is_by_pixel in (
+        (MaxPool2D(2), True),
+        (Own(2), False),
+        (MaxPool2D(4), False),
+        (MaxPool2D(2, padding=1), False),
+        (MaxPool2D(2, stride=1), False),
+    ):
         layers = (
             Conv2D(1, 2, 3, padding="same"),
             pool,
             Flatten(),
-            FullyConnected(2 * (8 // pool.size) ** 2, 3),
+            FullyConnected(prod(pool.output_shape((2, 8, 8))), 3),
         )
         conv, *_ = Sequential(layers, SoftmaxCrossEntropy(), (1, 8, 8)).schedule_for(x)
         assert (conv.pooled != (1, 1)) == is_by_pixel

@@ -86,6 +86,12 @@ def test_an_epoch_mixes_far_and_near(path):
     assert np.mean(steps == 1) < 0.2
 
 
+def test_the_last_window_is_mixed_like_the_others(path):
+    split = load_file(path, 0).split("train")
+    last = np.array([split._order(np.random.default_rng(seed))[-(207 % 16) :] for seed in range(20)])
+    assert 0 < np.mean(np.diff(last) == 1) < 0.2  # 3/4 where blocks stay whole
+
+
 @given(st.integers(0, 99), st.integers(1, 207), st.integers(0, 80), st.integers(1, 3))
 def test_resumed_and_shared_batches_are_parts_of_the_same_batches(path, seed, batch_size, start, n_ranks):
     batch_size -= batch_size % n_ranks

@@ -186,6 +186,21 @@ def test_an_episode_is_joint_learning_as_the_settings_say(distribution, number):
     np.testing.assert_equal((after.phi, after.meta), (training.phi, training.meta))
 
 
+@pytest.mark.parametrize("axes", ["coordinates", "kronecker"])
+def test_the_teacher_has_the_schedule_and_the_axes_of_its_pupil(distribution, axes):
+    own = {**SETTINGS.optimizer_settings, "schedule": "cosine", "basis": axes}
+    trainer = MetaTrainer(replace(SETTINGS, imitation=1.0, optimizer_settings=own), distribution)
+    _, report = trainer.run_episode(trainer.start())
+    episode = distribution.draw(SETTINGS.seed, 0)
+    teacher = make_optimizer("adam", episode.task.layout, schedule="cosine", basis=axes)
+    learner = JointLearner(teacher, n_steps=10)
+    training, losses = learner.start(episode.theta, teacher.init_phi(None)), []
+    for batch in islice(episode.batches(), 10):
+        training, made = learner.step(training, episode.task, batch)
+        losses.append(made.loss)
+    assert report.mean_loss == pytest.approx(np.mean(losses), rel=1e-6)
+
+
 def test_the_best_phi_is_the_one_that_was_validated_best(distribution, monkeypatch):
     scores = iter([0.5, 0.3, 0.4])
     monkeypatch.setattr(MetaTrainer, "validate", lambda self, phi: next(scores))

@@ -190,6 +190,14 @@ def test_arrays_that_do_not_go_together_are_refused():
         lstm.update(phi, state, step._replace(g=theta))
 
 
+def test_moving_averages_decay_as_the_setting_says():
+    lstm = LSTM(LAYOUT, features=("rnnprop",), decay=0.25)
+    phi, _, (step,), _, _ = problem(lstm, 1)
+    _, state = lstm.update(phi, lstm.init_state(step.g), step)
+    rows = {tuple(row) for row in state["moments"]}
+    assert rows == {tuple(0.75 * step.g), tuple(0.75 * step.g**2)}
+
+
 def test_the_lstm_needs_no_h_and_the_slstm_says_that_it_does():
     lstm, slstm = LSTM(LAYOUT), SLSTM(LAYOUT)
     phi, state, (step,), (a_u,), a_state = problem(lstm, 1)
