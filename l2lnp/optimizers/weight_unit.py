@@ -26,14 +26,39 @@ class WeightUnit:
     limit
         The largest unit, in shares of sqrt(2 / fan-in), the deviation of He's initial weights
         (`l2lnp.initializers.he_normal`). Parameters that are no matrix have none.
+    full_width
+        Fan-in up to which steps in this unit have their full length, see `of_steps`. 0: always.
     """
 
     layout: Layout
     limit: float = inf
+    full_width: int = 0
 
     def of_tensors(self, theta: Array) -> Array:
         """Return the unit of each tensor, (n_tensors,)."""
         return self._within(self._rms(theta))
+
+    def of_steps(self, units: Array) -> Array:
+        """Return what steps are measured in, (n_tensors,): less than the ``units`` in wide layers."""
+        return units * self.step_shares(units) if self.full_width else units
+
+    def step_shares(self, like: Array) -> Array:
+        """Return the share of the unit that steps in each tensor have, (n_tensors,).
+
+        full_width / fan-in for the weights of layers wider than that, but for the last one, else 1. With
+        weights of size 1 / sqrt(fan-in), steps fall as 1 / fan-in: the many that add up in an output
+        move it as far in a wide layer as in another (Yang & Hu 2021, arXiv 2011.14522).
+        """
+        return moved_once(array_module(like), self._step_shares, like.dtype)
+
+    @cached_property
+    def _step_shares(self) -> tuple[float, ...]:
+        last = self.layout.tensors[-1].layer
+        widest = self.full_width or inf
+        return tuple(
+            widest / fan_in if fan_in > widest and t.name == "w" and t.layer != last else 1.0
+            for t, fan_in in zip(self.layout.tensors, self.layout.fan_ins, strict=True)
+        )
 
     def adjoint(self, theta: Array, a_units: Array) -> Array:
         """Return a_theta for cotangents of the units: a_w = a_unit w / (n rms(w)), 0 beyond the bounds."""
