@@ -10,6 +10,7 @@ import pytest
 from l2lnp.cli import main
 from l2lnp.data import load_dataset
 from l2lnp.execution import ON_A_GPU, Execution
+from l2lnp.kernels.cuda.graph import Graph
 from l2lnp.meta.joint import JointLearner
 from l2lnp.networks import find_network
 from l2lnp.optimizers import make_optimizer
@@ -54,6 +55,21 @@ spec.loader.exec_module(module)
 from l2lnp.backend import load_backend
 sys.stdout.buffer.write(module.trained(load_backend("cupy")))
 """
+
+
+def test_graphs_that_are_dropped_give_their_memory_back(gpu):
+    """What the driver says is free after each of twenty graphs of a megabyte and more."""
+    if os.environ.get("L2LNP_GPU_STAND_IN") == "1":
+        pytest.skip("the stand-in has no memory of its own")
+    x, free = gpu.ones(1 << 20, np.float32), []
+    for _ in range(20):
+        graph = Graph(gpu, lambda: (x + 1) * x)
+        assert float(graph.launch()[-1]) == 2.0
+        del graph
+        gpu.get_default_memory_pool().free_all_blocks()
+        gpu.cuda.Device().synchronize()
+        free.append(gpu.cuda.runtime.memGetInfo()[0])
+    assert free[1] - free[-1] < 8 << 20  # nineteen that keep theirs would take 150 MB and more
 
 
 def test_too_little_memory_is_one_sentence(gpu, capsys, monkeypatch, tmp_path):
