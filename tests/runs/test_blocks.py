@@ -29,6 +29,7 @@ COORDINATES = {
     "features": tuple(UNIVERSAL["slstm"]["features"]),
     "schedule": "cosine",
     "step_unit": "weights",
+    "full_width": 10,
     "per": "kind",
     "n_units": (3, 2),
     "weight_decay": 0.1,
