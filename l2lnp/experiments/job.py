@@ -148,6 +148,18 @@ class Result(NamedTuple):
         )
         return Result(losses, wall_s, cpu_s, job.evaluate_at, self.errors[chosen], restarts)
 
+    def joined(self, other: Result | None) -> Result:
+        """Return the longer of two results of one run, with the errors that either has measured."""
+        if other is None:
+            return self
+        errors = {
+            **dict(zip(other.evaluated_at, other.errors, strict=True)),
+            **dict(zip(self.evaluated_at, self.errors, strict=True)),
+        }
+        at = tuple(sorted(errors))
+        longer = self if len(self.losses) >= len(other.losses) else other
+        return longer._replace(evaluated_at=at, errors=np.array([errors[step] for step in at], float))
+
     @property
     def n_restarts(self) -> int:
         """How often the numbers were not finite and the run went back."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -71,12 +71,11 @@ class Runner:
             asked[key] = asked[key].joined(job) if key in asked else job
         found = {key: cache.read(key) for key in asked}
         missing = {key: job for key, job in asked.items() if not _has(found[key], job)}
-        missing = {key: _kept(found[key], job) for key, job in missing.items()}
         longest_first = dict(sorted(missing.items(), key=lambda item: -item[1].settings.steps))
         meter = _Meter(what, longest_first)
         for key, result in self._run_missing(longest_first):
-            cache.write(missing[key], key, result)
-            found[key] = result
+            found[key] = kept = result.joined(found[key])
+            cache.write(missing[key], key, kept)
             self.watch(meter.after(key))
         return [_part(found[key], job) for key, job in zip(keys, jobs, strict=True)]
 
@@ -115,16 +114,6 @@ class Runner:
 
 def _has(result: Result | None, job: Job) -> bool:
     return result is not None and result.of(job) is not None
-
-
-def _kept(result: Result | None, job: Job) -> Job:
-    """Return ``job``, made to give again what the stored ``result`` has, which it replaces."""
-    if result is None:
-        return job
-    settings = replace(job.settings, steps=max(job.settings.steps, len(result.losses)))
-    return replace(
-        job, settings=settings, evaluate_at=tuple(sorted({*job.evaluate_at, *result.evaluated_at}))
-    )
 
 
 def _part(result: Result | None, job: Job) -> Result:

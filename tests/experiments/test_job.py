@@ -174,9 +174,12 @@ def test_shorter_jobs_are_parts_of_longer_ones_but_not_of_learned_optimizers(tmp
     ran.clear()
     Runner(tmp_path).run([job(5), job(9, (6,))])
     assert ran == []
-    Runner(tmp_path).run([job(5, (3,))])  # an error that was not measured
-    assert [(one.settings.steps, one.evaluate_at) for one in ran] == [(9, (2, 3, 6, 9))]
-    Runner(tmp_path).run(jobs)  # nothing of which was lost
+    asked = job(5, (3,))  # an error that was not measured
+    (result,) = Runner(tmp_path).run([asked])
+    same(result, run_job(asked))
+    assert [(one.settings.steps, one.evaluate_at) for one in ran] == [(5, (3,))]
+    for one, result in zip(jobs, Runner(tmp_path).run(jobs), strict=True):  # nothing of which was lost
+        same(result, run_job(one))
     assert len(ran) == 1
 
 

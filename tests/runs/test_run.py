@@ -1,5 +1,6 @@
 """Runs: what they write, and that an interrupted one ends as if it had never stopped."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 
 from l2lnp.checkpoint import load_checkpoint
+from l2lnp.data import load_dataset
 from l2lnp.errors import InputError
 from l2lnp.pretrained import load_learned_optimizer
 from l2lnp.runs.folder import RunFolder, free_name
 from l2lnp.runs.metrics import Line, read_metrics
+from l2lnp.runs.problem import pose
 from l2lnp.runs.resolving import resolve
 from l2lnp.runs.run import changed, resume
 
@@ -240,6 +243,12 @@ def test_changed_data_are_refused(tmp_path, split):
     from l2lnp.runs.problem import fingerprint
 
     assert fingerprint(run.problem.dataset) != checkpoint.subject.fingerprint
+
+
+def test_data_of_one_class_are_refused():
+    dataset = dataclasses.replace(load_dataset("digits"), class_names=["cat"])
+    with pytest.raises(InputError, match="the pictures of digits are all of one class"):
+        pose(resolve({}), dataset=dataset)
 
 
 @pytest.mark.parametrize("lost", [2, 5])
