@@ -95,12 +95,12 @@ def _command(learned: LearnedOptimizer) -> str:
         value = settings.get(option.name)
         if value is not None and value != defaults[option.name]:
             words += [option.opts[0], str(value)]
-    afterwards = _set_afterwards(learned)
-    own = {key: v for key, v in {**WITHOUT_LIMIT, **learned.settings}.items() if key not in afterwards}
+    default = own_settings(learned.name, {})
+    given = {key: value for key, value in learned.settings.items() if key not in _set_afterwards(learned)}
+    own = {**default, **WITHOUT_LIMIT, **given}
     if not settings.get("pretrained"):  # else every setting is named: others would be those of that file
-        default = own_settings(learned.name, {})
         usual = {**default, **UNIVERSAL[learned.name]}
-        own = {key: value for key, value in {**default, **own}.items() if value != usual[key]}
+        own = {key: value for key, value in own.items() if value != usual[key]}
     for key, value in own.items():
         words += ["--optimizer-setting", f"{key}={value}".replace("'", '"')]
     return shlex.join(words)
