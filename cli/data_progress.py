@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,22 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from l2lnp.cli.progress import PAUSE_S, clock, is_live
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from l2lnp.data.download import Report
 
-_EVERY_S = 5.0  # plain lines
-
-
-def _live() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-
 
 @contextmanager
 def shown_bytes() -> Iterator[Callable[[str], Report]]:
     """Give what shows, for the name of a file, how its download goes."""
-    if not _live():
+    if not is_live():
         yield _plain_bytes
         return
     from rich import progress
@@ -62,7 +56,7 @@ def _plain_bytes(name: str) -> Report:
 def shown_pictures() -> Iterator[Callable[[int, int], None]]:
     """Give what shows how an import goes: pictures done, of how many, their rate, the remaining time."""
     say = _Seldom()
-    if not _live():
+    if not is_live():
         yield lambda done, total: say(_pictures(done, total, say.rate(done)), last=done == total)
         return
     from rich.progress import BarColumn, Progress, TextColumn
@@ -81,8 +75,6 @@ def _pictures(done: int, total: int, per_s: float) -> str:
 
 
 def _left(done: int, total: int, per_s: float) -> str:
-    from l2lnp.cli.progress import clock
-
     return f", {clock((total - done) / per_s)} left" if per_s and done < total else ""
 
 
@@ -103,6 +95,6 @@ class _Seldom:
 
     def __call__(self, line: str, last: bool) -> None:
         now = time.monotonic()
-        if last or now - self._said >= _EVERY_S:
+        if last or now - self._said >= PAUSE_S:
             self._said = now
             click.echo(line)

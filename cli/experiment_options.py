@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2lnp.cli.interrupts import caught_interrupts
-from l2lnp.cli.progress import clock
+from l2lnp.cli.progress import clock, shown_line
 from l2lnp.cli.settings_options import (
     BASIS_EVERY_HELP,
     BASIS_MAX_WIDTH_HELP,
@@ -25,8 +22,6 @@ from l2lnp.cli.settings_options import (
 
 if TYPE_CHECKING:
     from l2lnp.experiments.running import JobsProgress, Runner
-
-_PAUSE_S = 5.0  # between plain lines
 
 _SHARED = (
     click.option(
@@ -126,7 +121,11 @@ def shown_runner(cache: Path, workers: int | None, backend: str) -> Iterator[Run
     from l2lnp.experiments.running import Runner
 
     n_workers = workers or (available_cores() if backend == "numpy" else 1)
-    with caught_interrupts() as is_interrupted, _shown() as watch:
+    with caught_interrupts() as is_interrupted, shown_line() as line:
+
+        def watch(progress: JobsProgress) -> None:
+            line.show(describe(progress), progress.n_done, progress.n_jobs)
+
         try:
             yield Runner(cache, n_workers, watch, is_interrupted)
         except KeyboardInterrupt:
@@ -140,31 +139,3 @@ def describe(progress: JobsProgress) -> str:
         f"{progress.what}: {progress.n_done}/{progress.n_jobs} jobs  {clock(progress.elapsed_s)} used  "
         f"{clock(progress.remaining_s)} left"
     )
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[[JobsProgress], None]]:
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        yield _PlainLines()
-        return
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    with Bar(BarColumn(bar_width=20), TextColumn("{task.description}"), refresh_per_second=4) as bar:
-        task = bar.add_task("", total=1)
-        yield lambda progress: bar.update(
-            task, total=progress.n_jobs, completed=progress.n_done, description=describe(progress)
-        )
-
-
-class _PlainLines:
-    """A line of text every few seconds, and one at the end of each set of jobs."""
-
-    def __init__(self) -> None:
-        self._next_s = time.monotonic()
-
-    def __call__(self, progress: JobsProgress) -> None:
-        """Show the progress if it is time."""
-        if progress.n_done == progress.n_jobs or time.monotonic() >= self._next_s:
-            click.echo(describe(progress))
-            self._next_s = time.monotonic() + _PAUSE_S

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from l2lnp.cli import INTERRUPTED
 from l2lnp.cli.interrupts import caught_interrupts
-from l2lnp.cli.progress import clock
+from l2lnp.cli.progress import clock, shown_line
 from l2lnp.cli.settings_options import (
     BASIS_EVERY_HELP,
     BASIS_HELP,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from l2lnp.meta.folder import MetaFolder
     from l2lnp.meta.settings import MetaSettings
     from l2lnp.meta.trainer import MetaTrainer, Progress
+
+PAUSE_S = 60.0  # between plain lines about episodes without validation
 
 
 @click.command("meta-train")
@@ -123,6 +125,11 @@ if TYPE_CHECKING:
 @click.option("--validate-every", "validate_every_episodes", type=int, default=50, show_default=True)
 @click.option("--validation-tasks", "n_validation_tasks", type=int, default=6, show_default=True)
 @click.option("--validation-steps", type=int, default=150, show_default=True)
+@click.option(
+    "--patience",
+    type=int,
+    help="Stop early: when so many validations in a row have found nothing better.  [default: never]",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=int, default=1, show_default=True, help="Changes the time, never the result.")
 @backend_option
@@ -164,12 +171,17 @@ def command(
         progress = _run(trainer, folder, progress, reports, is_interrupted)
     if progress.best_episode:
         click.echo(f"\nbest validation loss {progress.best_score:.4f}, after episode {progress.best_episode}")
+        if trainer.is_finished(progress) and progress.episode < settings.n_episodes:
+            click.echo(
+                f"stopped early, after episode {progress.episode} of {settings.n_episodes}: "
+                "the validations since then found nothing better"
+            )
         written = "learned.h5 (for --pretrained), metrics.jsonl, curves.png, config.toml"
     else:
         click.echo("\nnot validated yet, so there is no best optimizer")
         written = "metrics.jsonl, config.toml"
     click.echo(f"written to {folder.path}: {written}")
-    if progress.episode < settings.n_episodes:
+    if not trainer.is_finished(progress):
         click.echo(
             f"interrupted after episode {progress.episode}; "
             f"go on with: l2lnp meta-train --resume {shlex.quote(str(folder.path))}"
@@ -248,19 +260,19 @@ def _run(
     def watch(progress: Progress, report: Report) -> None:
         reports.append(as_line(progress, report))
         folder.save(trainer, progress, reports)
-        if report.validation_score is None:
-            return
-        show(progress)
-        remaining_s = (
-            (time.monotonic() - began_s) / (progress.episode - first) * (n_episodes - progress.episode)
-        )
-        click.echo(
-            f"episode {progress.episode}/{n_episodes}  validation loss {report.validation_score:.4f}  "
-            f"best {progress.best_score:.4f}  {clock(remaining_s)} left"
-        )
+        episode = f"episode {progress.episode}/{n_episodes}"
+        an_episode_s = (time.monotonic() - began_s) / (progress.episode - first)
+        left = f"{clock(an_episode_s * (n_episodes - progress.episode))} left"
+        text = f"{episode}  loss {report.mean_loss:.3g}  {left}  {report.title}"
+        if is_validated := report.validation_score is not None:
+            show(progress)
+            scores = f"{report.validation_score:.4f}  best {progress.best_score:.4f}"
+            text = f"{episode}  validation loss {scores}  {left}"
+        line.show(text, progress.episode, n_episodes, stays=is_validated)
 
     show(progress)  # which a kill may have come before
-    return meta_train(trainer, progress, watch, is_interrupted)
+    with shown_line(PAUSE_S) as line:
+        return meta_train(trainer, progress, watch, is_interrupted)
 
 
 def _free_name(tasks: str) -> Path:

@@ -63,6 +63,7 @@ class MetaSettings:
     validate_every_episodes: int = 50
     n_validation_tasks: int = 6
     validation_steps: int = 150
+    patience: int | None = None  # validations in a row without a better one that end it; None: none do
     seed: int = 0
     pretrained: str | None = None  # name or file of the learned optimizer that it begins with; None: random
 
@@ -74,6 +75,8 @@ class MetaSettings:
                 raise InputError(f"{name} must be at least {bound}, not {value}")
             if value > LARGEST:
                 raise InputError(f"{name} must be at most {LARGEST}, not {value}")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience must be at least 1 validation, not {self.patience}")
         for name in ("meta_learning_rate", "clip_norm", "final_rate_share"):
             if not 0 < (number := getattr(self, name)) < inf:
                 raise InputError(f"{name} must be positive, not {number}")

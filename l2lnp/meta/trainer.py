@@ -136,6 +136,12 @@ class MetaTrainer:
             )
         return self._validation[0].task.layout
 
+    def is_finished(self, progress: Progress) -> bool:
+        """Whether all episodes are done, or validation has found nothing better for too long."""
+        s, n_since = self.settings, progress.episode - progress.best_episode
+        is_patient = s.patience is None or n_since < s.patience * s.validate_every_episodes
+        return progress.episode >= s.n_episodes or not is_patient
+
     def run_episode(self, progress: Progress) -> tuple[Progress, Report]:
         """Return the progress after one more episode, and what happened in it; if it diverged, NaN."""
         settings = self.settings
@@ -253,8 +259,8 @@ def meta_train(
     watch: Callable[[Progress, Report], None],
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Progress:
-    """Run the episodes that are left; ``watch`` is told of each, and may save the progress."""
-    while progress.episode < trainer.settings.n_episodes and not is_interrupted():
+    """Run episodes until the trainer is finished; ``watch`` is told of each, and may save the progress."""
+    while not trainer.is_finished(progress) and not is_interrupted():
         progress, report = trainer.run_episode(progress)
         watch(progress, report)
     return progress

@@ -11,7 +11,7 @@ def clock_s(monkeypatch):
     """The time, in a list so that tests can move it."""
     now = [100.0]
     monkeypatch.setattr(data_progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(data_progress, "_live", lambda: False)
+    monkeypatch.setattr(data_progress, "is_live", lambda: False)
     return now
 
 

@@ -70,6 +70,19 @@ def test_it_goes_on_from_a_learned_optimizer_and_its_settings(tmp_path):
         assert 0 < moved.max() < 0.05  # a few small steps from where it began
 
 
+def test_it_stops_early_where_validation_finds_nothing_better(tmp_path):
+    nothing_is_learned = ["--meta-learning-rate", "1e-30", "--episodes", "50", "--patience", "2"]
+    result = l2lnp("meta-train", *TINY, *nothing_is_learned, "--out", "meta", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "episode 6/50  validation loss" in result.stdout
+    assert "after episode 2\nstopped early, after episode 6 of 50: " in result.stdout
+    before = (tmp_path / "meta" / "progress.h5").read_bytes()
+    again = l2lnp("meta-train", "--resume", "meta", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "stopped early, after episode 6 of 50" in again.stdout
+    assert (tmp_path / "meta" / "progress.h5").read_bytes() == before
+
+
 def test_interrupted_it_saves_and_goes_on(tmp_path):
     command = [sys.executable, "-m", "l2lnp", "meta-train", *TINY, "--episodes", "100000", "--out", "meta"]
     process = subprocess.Popen(
@@ -128,6 +141,7 @@ def test_killed_before_the_best_optimizer_was_written_it_is_when_the_run_goes_on
         (["--tasks", "paper-digits", "--optimizer-setting", "n_unit=3"], "n_unit"),
         (["--horizon", "30"], "must be a multiple"),
         (["--episodes", "0"], "l2lnp: --episodes must be at least 1, not 0"),
+        (["--patience", "0"], "l2lnp: --patience must be at least 1 validation, not 0"),
         (["--validation-tasks", "0"], "l2lnp: --validation-tasks must be at least 1, not 0"),
         (["--curvature-every", "3-1"], "l2lnp: --curvature-every must rise from 1 or more, not '3-1'"),
         (["--optimizer-setting", "decay=0.1", "--optimizer-setting", "decay=0.2"], "decay is given twice"),

@@ -114,6 +114,18 @@ def test_meta_training_lowers_the_validation_loss(distribution):
     assert trainer.validate(end.best_phi) == end.best_score
 
 
+@pytest.mark.parametrize(("patience", "n_run", "best"), [(1, 6, 4), (2, 12, 8), (3, 14, 8), (None, 20, 20)])
+def test_it_stops_after_so_many_validations_without_a_better_one(
+    patience, n_run, best, distribution, monkeypatch
+):
+    scores = iter([5.0, 4.0, 4.0, 3.0, 3.5, 3.2, 3.1, 6.0, 6.0, 2.0])
+    monkeypatch.setattr(MetaTrainer, "validate", lambda self, phi: next(scores))
+    trainer = MetaTrainer(replace(SETTINGS, n_episodes=20, patience=patience), distribution)
+    end, reports = run(trainer, trainer.start())
+    assert (end.episode, end.best_episode, len(reports)) == (n_run, best, n_run)
+    assert trainer.is_finished(end)
+
+
 def test_validation_pictures_are_held_out_and_test_pictures_never_used(distribution):
     splits = load_dataset("digits").splits
     train, validation = (distribution.draw(0, 0, split).pictures for split in ("train", "validation"))
