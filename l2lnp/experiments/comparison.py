@@ -24,7 +24,7 @@ from l2lnp.experiments.tuned import Tuned
 from l2lnp.experiments.tuning import check_reported
 from l2lnp.kernels import numba_version
 from l2lnp.runs.resolving import resolve
-from l2lnp.version import VERSION
+from l2lnp.version import VERSION, commit
 
 HORIZONS = (100, 200, 500, 1000, 2000)
 LEVELS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -224,6 +224,7 @@ def _about(plan: Plan, entrants: Sequence[Entrant], reference: str) -> dict[str,
         "contenders": {e.name: {"learned": e.learned, "h": e.h, **e.about} for e in entrants},
         "environment": {
             "l2lnp": VERSION,
+            "commit": commit() or "not known",
             "python": platform.python_version(),
             "numpy": metadata.version("numpy"),
             "numba": numba_version() or "none",

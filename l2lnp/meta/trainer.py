@@ -39,7 +39,7 @@ from l2lnp.runs.blocks import Blocks, fetched, unwatched
 from l2lnp.tasks.distribution import Distribution, Episode
 from l2lnp.tasks.rescaled import Rescaled
 from l2lnp.tree import Layout
-from l2lnp.version import VERSION
+from l2lnp.version import VERSION, commit
 
 TEACHER = "adam"  # at its default rate, in the basis of the optimizer that imitates it
 DIVERGED_LOSS = 10.0  # what a step counts for in validation at most: a loss far above chance is no worse
@@ -107,10 +107,12 @@ class MetaTrainer:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in settings_of(optimizer).items()
         }
+        data = ", ".join(f"{name} {checksum}" for name, checksum in self.distribution.fingerprints.items())
         provenance = (
             f"meta-trained by l2lnp {VERSION} on the tasks '{self.distribution.source}', seed {s.seed}, "
             f"{progress.best_episode} of {s.n_episodes} episodes of {s.horizon_steps} steps, "
-            f"validation loss {progress.best_score:.4f}\n{s}\n{self.distribution.text}"
+            f"validation loss {progress.best_score:.4f}\n"
+            f"commit {commit() or 'not known'}; data {data}\n{s}\n{self.distribution.text}"
         )
         reads_mode = self._optimizer(self._validation[0].task.layout).uses_curvature or (
             s.curvature in BASIS_MODES and OPTIMIZERS[s.optimizer].uses_curvature

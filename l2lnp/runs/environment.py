@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 from l2lnp.execution import available_cores
 from l2lnp.kernels import numba_version
 from l2lnp.runs.settings import TrainSettings
-from l2lnp.version import VERSION
+from l2lnp.version import VERSION, commit
 
 
 def describe_environment(settings: TrainSettings, step: int) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def describe_environment(settings: TrainSettings, step: int) -> dict[str, Any]:
         "step": step,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "l2lnp": VERSION,
+        "commit": commit(),
         "python": platform.python_version(),
         "numpy": metadata.version("numpy"),
         "scipy": metadata.version("scipy"),

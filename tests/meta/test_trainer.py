@@ -126,6 +126,18 @@ def test_it_stops_after_so_many_validations_without_a_better_one(
     assert trainer.is_finished(end)
 
 
+def test_the_result_says_what_it_was_made_from(distribution, monkeypatch):
+    monkeypatch.setattr("l2lnp.meta.trainer.commit", lambda: "0123456789ab+")
+    trainer = MetaTrainer(SETTINGS, distribution)
+    end, _ = run(trainer, trainer.start())
+    first, second, settings, *tasks = trainer.learned_optimizer(end).provenance.split("\n")
+    assert f"'tiny', seed 0, {end.best_episode} of 4 episodes of 10 steps, " in first
+    assert first.endswith(f"validation loss {end.best_score:.4f}")
+    assert second == f"commit 0123456789ab+; data digits {distribution.fingerprints['digits']}"
+    assert settings == str(SETTINGS)
+    assert "\n".join(tasks) == TINY
+
+
 def test_validation_pictures_are_held_out_and_test_pictures_never_used(distribution):
     splits = load_dataset("digits").splits
     train, validation = (distribution.draw(0, 0, split).pictures for split in ("train", "validation"))
