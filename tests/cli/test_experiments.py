@@ -295,7 +295,7 @@ def test_pretrained_lists_and_describes(capsys):
         shown = l2lnp(capsys, "pretrained", name).out
         for part in ("sha256:", "MetaSettings(", "[[data]]", "l2lnp meta-train ", *parts):
             assert part in shown
-        assert "full_width=" not in shown  # of the command
+        assert "full_width=128" not in shown  # of the command, which makes it as it was before it was set
 
 
 @pytest.mark.parametrize(
