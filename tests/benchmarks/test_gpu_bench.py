@@ -51,6 +51,7 @@ def test_training_steps_give_the_numbers_of_the_cpu_and_a_graph_takes_few_launch
     assert DEVICE.n_launches - before <= 2 * 12 + 12  # two steps; the state to fixed places and back
 
 
+@pytest.mark.slow
 def test_a_meta_gradient_is_that_of_the_cpu_and_one_graph_in_which_nothing_waits(cupy):
     make, ours = TINY["meta-first-order"]
     job = make()

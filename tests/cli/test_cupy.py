@@ -112,6 +112,7 @@ def test_no_gpu_is_bad_input(capsys, monkeypatch):
     assert "found no GPU" in ended.err
 
 
+@pytest.mark.slow
 def test_meta_train_learns_what_it_learns_on_the_cpu(capsys, folder):
     for backend, basis in product(("numpy", "cupy"), ("coordinates", "kronecker")):
         options = ("--basis", basis, "--horizon", "10", "--truncation", "5", "--imitation", "0.4")
