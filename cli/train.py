@@ -106,6 +106,7 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     help="Measure and keep an average of the parameters over about the last ninth of the steps so far.",
 )
 @setting("--steps", type=int, help="Updates of the network.")
+@click.option("--epochs", type=float, help="Passes through the training pictures, in place of --steps.")
 @setting("--batch-size", type=int, help="Pictures in a mini-batch.")
 @setting("--seed", type=int, help="Of all random draws.")
 @setting("--backend", type=Name(known_names("backend")), help=BACKEND_HELP)
@@ -128,7 +129,9 @@ def setting(*spellings: str, **attributes: Any) -> Any:
     metavar="RUN",
     help="Go on with an interrupted run, exactly; only --steps and --threads may be given anew.",
 )
-def command(out: Path | None, config: Path | None, resume: Path | None, **options: Any) -> int | None:
+def command(
+    epochs: float | None, out: Path | None, config: Path | None, resume: Path | None, **options: Any
+) -> int | None:
     """Train a network on pictures.
 
     With no options, the small network is trained on the bundled digits by an SLSTM that has
@@ -136,10 +139,12 @@ def command(out: Path | None, config: Path | None, resume: Path | None, **option
     comes out is a run folder with settings, metrics, curves and a checkpoint; Ctrl-C saves before it stops.
     """
     given = _given(options)
+    if epochs is not None and "steps" in given:
+        raise InputError("--epochs and --steps both say how long the run is: leave one out")
     if resume is None:
-        return _begin(given, out, config)
-    if out is not None or config is not None:
-        raise InputError("--resume takes the settings of the run: leave out --out and --config")
+        return _begin(given, epochs, out, config)
+    if not (epochs is out is config is None):
+        raise InputError("--resume takes the settings of the run: leave out --out, --config and --epochs")
     return _resume(resume, given)
 
 
@@ -153,7 +158,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int | None:
+def _begin(given: dict[str, Any], epochs: float | None, out: Path | None, config: Path | None) -> int | None:
     from l2lnp.runs.resolving import resolve
     from l2lnp.runs.run import begin
     from l2lnp.runs.settings import read_config
@@ -164,7 +169,7 @@ def _begin(given: dict[str, Any], out: Path | None, config: Path | None) -> int 
         given["backend"] = chosen_backend("auto")
     settings = resolve({**in_file, **given, "optimizer_settings": own})
     with caught_interrupts() as is_interrupted:
-        run = begin(settings, out)
+        run = begin(settings, out, epochs)
         with run.folder.lock():
             return _go_on(run, is_interrupted)
 
@@ -223,7 +228,8 @@ def _headline(run: Run) -> str:
     file = "" if s.pretrained in (None, s.optimizer) else f" ({s.pretrained})"
     how = {True: ", learned jointly", False: ", frozen", None: ""}[s.joint]
     return (
-        f"{dataset.name}: {n_train:,} training and {n_test:,} test pictures of {sizes}\n"
+        f"{dataset.name}: {n_train:,} training and {n_test:,} test pictures of {sizes}; "
+        f"batch {s.batch_size:,}, steps {s.steps:,}: {s.steps * s.batch_size / n_train:.3g} epochs\n"
         f"network {Path(s.network).stem}: {task.layout.n_coordinates:,} parameters; "
         f"optimizer {s.optimizer}{file}{how}; {s.backend}, {s.dtype}, threads {s.threads}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from l2lnp.meta.joint import Training
 from l2lnp.runs.environment import describe_environment
 from l2lnp.runs.folder import RunFolder, RunFolderExistsError, create_run_folder, free_name
 from l2lnp.runs.metrics import Line, read_metrics, write_metrics
-from l2lnp.runs.problem import Problem, on_backend, pose
+from l2lnp.runs.problem import Problem, load_data, on_backend, pose
 from l2lnp.runs.settings import MAY_CHANGE, TrainSettings, check_given, full_path, option
+from l2lnp.scalars import LARGEST
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,24 @@ class Run:
         )
 
 
-def begin(settings: TrainSettings, path: Path | None = None) -> Run:
+def begin(settings: TrainSettings, path: Path | None = None, epochs: float | None = None) -> Run:
     """Make the run folder ``path``, or one with a free name, and return the run before its first step.
+
+    Parameters
+    ----------
+    epochs
+        Passes through the training pictures, in place of ``settings.steps``.
 
     Raises
     ------
     InputError
         If anything about the run is wrong; then nothing is written.
     """
-    problem = pose(settings)
+    dataset = load_data(settings)
+    if epochs is not None:
+        n_samples = dataset.split("train").n_samples
+        settings = replace(settings, steps=steps_of(epochs, n_samples, settings.batch_size))
+    problem = pose(settings, dataset=dataset)
     with problem.noting_memory():
         training = problem.begin()
 
@@ -77,6 +88,20 @@ def begin(settings: TrainSettings, path: Path | None = None) -> Run:
         except RunFolderExistsError:
             if path is not None:
                 raise  # otherwise another run took the name meanwhile
+
+
+def steps_of(epochs: float, n_samples: int, batch_size: int) -> int:
+    """Return the least number of steps that takes ``epochs`` passes through the data.
+
+    Raises
+    ------
+    InputError
+        If that is no number of steps from 1 to `l2lnp.scalars.LARGEST`.
+    """
+    steps = epochs * n_samples / batch_size
+    if not 0 < steps <= LARGEST:
+        raise InputError(f"--epochs must be more than 0, and no more than {LARGEST:,} steps, not {epochs:g}")
+    return ceil(steps)
 
 
 def resume(folder: RunFolder, settings: TrainSettings) -> Run:

@@ -50,6 +50,10 @@ def refused(capsys, *arguments):
         (["train", "--stesp", "3"], "No such option '--stesp'"),
         (["train", "--steps", "many"], "'many' is not a valid integer"),
         (["train", "--steps", "-3"], "--steps must be positive, not -3"),
+        (["train", "--epochs", "2", "--steps", "3"], "--epochs and --steps both say how long the run is"),
+        (["train", "--epochs", "0"], "--epochs must be more than 0, and no more than"),
+        (["train", "--epochs", "nan"], "--epochs must be more than 0, and no more than"),
+        (["train", "--resume", "run", "--epochs", "2"], "leave out --out, --config and --epochs"),
         (["train", "surplus"], "Got unexpected extra argument (surplus)"),
         (
             ["train", "--weight-decay", "0.0", "--optimizer-setting", "weight_decay=0.5"],

@@ -42,6 +42,21 @@ def test_the_first_command_learns_the_digits(capsys, folder):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_the_length_may_be_given_in_epochs_and_is_written_in_steps(capsys, folder):
+    short = ("--optimizer", "sgd", "--log-every", "5", "--eval-every", "50")
+    in_epochs = l2lnp(capsys, "train", *short, "--epochs", "1.5", "--batch-size", "100", "--out", "a")
+    assert (in_epochs.code, in_epochs.err) == (0, "")
+    assert "of 8 x 8 x 1; batch 100, steps 20: 1.55 epochs\n" in in_epochs.out  # 1.5 x 1294 / 100 = 19.4
+    in_steps = l2lnp(capsys, "train", *short, "--steps", "20", "--batch-size", "100", "--out", "b")
+    assert in_steps.code == 0
+    configs = [(folder / run / "config.toml").read_text() for run in "ab"]
+    assert configs[0] == configs[1]
+    np.testing.assert_array_equal(theta(folder / "a"), theta(folder / "b"))
+    again = l2lnp(capsys, "train", "--config", "a/config.toml", "--epochs", "0.1", "--out", "c")
+    assert "batch 100, steps 2: " in again.out
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_plain_lines_where_the_output_is_no_terminal(capsys):
     ended = l2lnp(capsys, "train", *SHORT)
     steps = [line for line in ended.out.splitlines() if line.startswith("step ")]
