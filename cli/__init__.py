@@ -34,6 +34,16 @@ COMMANDS = (
     "bench",
 )
 
+ELSEWHERE = {  # what other tools call our options
+    "--lr": "--learning-rate",
+    "--wd": "--weight-decay",
+    "--batch": "--batch-size",
+    "--model": "--network",
+    "--dataset": "--data",
+    "--device": "--backend",
+    "--output": "--out",
+}
+
 
 class Commands(click.Group):
     """The commands, each loaded from ``l2lnp.cli.<name>`` when it is asked for."""
@@ -70,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(error.format_message(), err=True)
         code = BAD_INPUT
     except click.UsageError as error:
+        if isinstance(error, click.NoSuchOption):
+            error = _by_our_name(error)
         way_out = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
         code = _say(error.format_message().rstrip(".") + way_out, BAD_INPUT)
     except click.ClickException as error:
@@ -87,6 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _say(f"cannot write the output: {error.strerror or error}", FAILURE)
         _drop_output()
     sys.exit(code or 0)
+
+
+def _by_our_name(error: click.NoSuchOption) -> click.NoSuchOption:
+    """Return the error with our name of what another tool calls so, if the command has that option."""
+    ours = ELSEWHERE.get(error.option_name)
+    if ours is None or error.ctx is None or all(ours not in p.opts for p in error.ctx.command.params):
+        return error
+    return click.NoSuchOption(error.option_name, possibilities=[ours], ctx=error.ctx)
 
 
 def _check_text(arguments: Sequence[str]) -> None:

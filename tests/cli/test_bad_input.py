@@ -48,6 +48,11 @@ def refused(capsys, *arguments):
     [
         (["trian"], "unknown command 'trian': did you mean 'train'"),
         (["train", "--stesp", "3"], "No such option '--stesp'"),
+        (
+            ["train", "--lr", "0.1"],
+            "No such option '--lr'. Did you mean '--learning-rate'?; see 'l2lnp train -",
+        ),
+        (["gradcheck", "--lr", "0.1"], "No such option '--lr'. (Did you mean one of: '--help', '--layer'?)"),
         (["train", "--steps", "many"], "'many' is not a valid integer"),
         (["train", "--steps", "-3"], "--steps must be positive, not -3"),
         (["train", "--epochs", "2", "--steps", "3"], "--epochs and --steps both say how long the run is"),
