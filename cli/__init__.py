@@ -106,7 +106,8 @@ def _by_our_name(error: click.NoSuchOption) -> click.NoSuchOption:
     ours = ELSEWHERE.get(error.option_name)
     if ours is None or error.ctx is None or all(ours not in p.opts for p in error.ctx.command.params):
         return error
-    return click.NoSuchOption(error.option_name, possibilities=[ours], ctx=error.ctx)
+    name = error.option_name
+    return click.NoSuchOption(name, f"No such option {name!r}: it is called {ours} here", ctx=error.ctx)
 
 
 def _check_text(arguments: Sequence[str]) -> None:

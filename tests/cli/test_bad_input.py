@@ -50,7 +50,7 @@ def refused(capsys, *arguments):
         (["train", "--stesp", "3"], "No such option '--stesp'"),
         (
             ["train", "--lr", "0.1"],
-            "No such option '--lr'. Did you mean '--learning-rate'?; see 'l2lnp train -",
+            "No such option '--lr': it is called --learning-rate here; see",
         ),
         (["gradcheck", "--lr", "0.1"], "No such option '--lr'. (Did you mean one of: '--help', '--layer'?)"),
         (["train", "--steps", "many"], "'many' is not a valid integer"),
