@@ -1,12 +1,15 @@
 """The commit that results are said to come from."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from l2lnp import version
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no Git")
 
 
 @pytest.fixture
